@@ -1,0 +1,38 @@
+"""A run's whole configuration: every section of its one TOML file, each owned by the package it configures."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from etl.config import EtlConfig
+from m2m_model.config import ModelConfig
+from m2m_model.contracts.config import StrictConfig, parse, read_toml
+from training.config import TrainingConfig
+
+
+class RunSection(StrictConfig):
+    name: str
+    out: str
+    """Folder or URI under which everything of the run lies."""
+
+    def path(self, part: str) -> str:
+        """Where a part of the run lies: raw, dataset, features, model, evaluation, predictions, report, ray."""
+        return f"{self.out.rstrip('/')}/{part}"
+
+
+class RunConfig(EtlConfig, TrainingConfig):
+    run: RunSection
+    model: ModelConfig = ModelConfig()
+
+    @classmethod
+    def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        return parse(cls, read_toml(path, overrides), source=str(path))
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that every job takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, required=True, help="the run's TOML file")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    return parser

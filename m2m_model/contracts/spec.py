@@ -1,0 +1,203 @@
+"""The dataset spec: the one contract between the Spark side and the training side.
+
+``spec.json`` is everything that determines a dataset row and every size a model needs. It is written by the ETL when
+buckets and vocabularies are fitted, travels inside checkpoints, and is the only source of embedding sizes.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.errors import UserError
+
+SCHEMA_VERSION = 1
+
+MISSING_ID = 0
+"""Id of a null value, of every feature."""
+ZERO_ID = 1
+"""Bucket id of an exact zero."""
+OUT_OF_VOCABULARY_ID = 1
+"""Vocabulary id of a value that was not seen on training days."""
+FIRST_VALUE_ID = 2
+"""Id of the lowest bucket, or of the first word of a vocabulary."""
+UNSEEN_SCENARIO = 0
+"""``scenario_index`` of a scenario without training days; scenario i of the spec has index i + 1."""
+
+Scope = Literal["own", "each_scenario", "advertiser"]
+SequenceName = Literal["behavior", "performance"]
+
+
+class BucketFeature(StrictConfig):
+    """A numeric feature as a bucket id.
+
+    ids: 0 missing, 1 zero, then ``2 + #{edges < x}`` for a non-zero x, so an edge belongs to the bucket below it.
+    """
+
+    kind: Literal["bucket"] = "bucket"
+    name: str
+    expr: str
+    edges: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of ids, the rows of the embedding table."""
+        return FIRST_VALUE_ID + len(self.edges) + 1
+
+
+class VocabularyFeature(StrictConfig):
+    """A categorical feature as a word id: 0 missing, 1 out of vocabulary, then ``2 + index in values``."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    name: str
+    expr: str
+    values: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of ids, the rows of the embedding table."""
+        return FIRST_VALUE_ID + len(self.values)
+
+
+AttributeFeature = Annotated[BucketFeature | VocabularyFeature, Field(discriminator="kind")]
+
+
+class SequenceColumn(BucketFeature):
+    """One column of a sequence: a daily aggregate of a raw table, bucketized.
+
+    ``scenario`` is set for the columns that an ``each_scenario`` feature expands to, one per scenario.
+    ``dense``: the T values are also written as ``log1p`` (sign kept) into the row's ``dense`` column.
+    """
+
+    table: str
+    scope: Scope
+    scenario: str | None = None
+    dense: bool = False
+
+
+class TaskSpec(StrictConfig):
+    """A label: a daily aggregate in the sample's own scenario, summed over the horizon.
+
+    ``scale`` is the number of decimal digits that the daily value carries, so that sums are exact integers of
+    ``10**-scale`` units. ``daily_max`` bounds a day's value (1 for "active today"), hence the label by
+    ``daily_max * horizon``. ``mean_label`` and ``max_label`` are over training rows.
+    """
+
+    name: str
+    kind: Literal["count"] = "count"
+    unit: str
+    table: str
+    expr: str
+    scale: int
+    daily_max: int | None = None
+    mean_label: float
+    max_label: float
+
+
+class ActivitySpec(StrictConfig):
+    """When an advertiser counts as active in a scenario on a day, and how many such days make it eligible."""
+
+    table: str
+    expr: str
+    min_active_days: int
+
+
+class DatasetSpec(StrictConfig):
+    """What a row of the dataset means. See the module docstring; ``etl`` writes it, everybody reads it."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    timezone: str
+    sequence_length: int
+    """T, in days."""
+    horizon: int
+    """Days after the as-of day that a label sums over."""
+    availability_lag_days: int
+    """Features of as-of day D use days up to and with D - lag."""
+    history_weeks: int
+    """Number of most recent weekly sums kept per task for naive forecasts and offsets."""
+    advertiser_id_type: Literal["string", "bigint"]
+    scenarios: tuple[str, ...]
+    behavior: tuple[SequenceColumn, ...]
+    performance: tuple[SequenceColumn, ...]
+    profile: tuple[AttributeFeature, ...]
+    scenario_attributes: tuple[AttributeFeature, ...]
+    tasks: tuple[TaskSpec, ...]
+    activity: ActivitySpec
+
+    @property
+    def history_days(self) -> int:
+        """Days of facts that the features of one as-of day need, ending at as-of minus the lag."""
+        return max(self.sequence_length, 7 * self.history_weeks)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    @property
+    def dense_size(self) -> int:
+        """Length of the row's ``dense`` list: T values of each dense column, then log1p of every task's history."""
+        columns = sum(column.dense for column in (*self.behavior, *self.performance))
+        return columns * self.sequence_length + len(self.tasks) * self.history_size
+
+    @property
+    def history_size(self) -> int:
+        """Length of a task's history list: the weekly sums, most recent first, then the sum of the T days."""
+        return self.history_weeks + 1
+
+    def sequence(self, name: SequenceName) -> tuple[SequenceColumn, ...]:
+        return self.behavior if name == "behavior" else self.performance
+
+    def scenario_index(self, scenario_id: str) -> int:
+        """Index of a scenario's id embedding; 0 for a scenario that training has not seen."""
+        return self.scenarios.index(scenario_id) + 1 if scenario_id in self.scenarios else UNSEEN_SCENARIO
+
+    @property
+    def feature_fingerprint(self) -> str:
+        """Hash over exactly what determines a row: no dates, no paths, no label statistics."""
+        content = self.model_dump(mode="json")
+        for task in content["tasks"]:
+            del task["mean_label"], task["max_label"]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        content = {"feature_fingerprint": self.feature_fingerprint, "history_days": self.history_days}
+        return json.dumps(content | self.model_dump(mode="json"), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> Self:
+        """Parse and verify a spec.
+
+        Raises:
+            UserError: not a spec, of another schema version, or changed by hand since its fingerprint was taken.
+        """
+        try:
+            content = json.loads(text)
+            stated = content.pop("feature_fingerprint")
+            content.pop("history_days")
+            spec = cls.model_validate(content)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+            raise UserError(f"{source} is not a dataset spec of schema version {SCHEMA_VERSION}: {detail}") from None
+        if stated != spec.feature_fingerprint:
+            raise UserError(
+                f"{source} states fingerprint {stated}, its content has {spec.feature_fingerprint}: "
+                "it was edited or damaged; rebuild the dataset"
+            )
+        return spec
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        try:
+            return cls.from_json(path.read_text(), source=str(path))
+        except FileNotFoundError:
+            raise UserError(f"spec {path} does not exist: build the dataset first") from None
+
+
+def task_columns(spec: DatasetSpec, prefix: Literal["label", "history"]) -> Iterator[str]:
+    """Names of the dataset's per-task columns, in the order of ``spec.tasks``."""
+    return (f"{prefix}_{task.name}" for task in spec.tasks)

@@ -1,0 +1,180 @@
+"""Publishing and reading generations: immutable files, and one manifest swapped in as the last, atomic step.
+
+A published folder looks like this, on a local disk or an object store (any ``pyarrow.fs`` URI)::
+
+    <folder>/manifest.json                    names the live generation and every one of its files
+    <folder>/data/generation=<id>/...parquet  immutable; superseded generations go after a grace period
+
+Writers put files under a new generation and call :func:`publish`; until then nobody sees them. Readers call
+:func:`read_manifest` and open exactly the files it lists. A crash at any moment leaves the last manifest in force.
+"""
+
+import calendar
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlparse
+
+import pyarrow.fs as pafs
+from pydantic import ValidationError
+
+from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.errors import UserError
+
+MANIFEST = "manifest.json"
+DATA = "data"
+
+
+class FileEntry(StrictConfig):
+    """One immutable file of a generation. ``path`` is relative to the published folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int = 0
+    row_groups: tuple[int, ...] = ()
+    """Rows of each Parquet row group, so that readers can plan without opening files."""
+    partition: dict[str, str] = {}
+    """For instance ``{"split": "train", "dt": "2017-02-10"}``."""
+
+
+class Manifest(StrictConfig):
+    """What a published folder holds. ``content`` is the publisher's own: split dates, counts, config, code version."""
+
+    kind: str
+    generation: str
+    created_at: str
+    files: tuple[FileEntry, ...]
+    content: dict[str, Any] = {}
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    def select(self, **partition: str) -> tuple[FileEntry, ...]:
+        """Files of one partition, in manifest order."""
+        return tuple(f for f in self.files if all(f.partition.get(k) == v for k, v in partition.items()))
+
+
+class Folder:
+    """A published folder on any file system.
+
+    Example:
+        >>> Folder.at("out/demo/dataset").join("manifest.json").endswith("out/demo/dataset/manifest.json")
+        True
+    """
+
+    def __init__(self, filesystem: pafs.FileSystem, path: str, uri: str) -> None:
+        self.filesystem, self.path, self.uri = filesystem, path.rstrip("/"), uri
+
+    @classmethod
+    def at(cls, location: str | Path) -> Self:
+        """A folder at a local path or a URI (``s3://bucket/path?endpoint_override=...``)."""
+        text = str(location)
+        if len(urlparse(text).scheme) > 1:
+            filesystem, path = pafs.FileSystem.from_uri(text)
+            return cls(filesystem, path, text)
+        return cls(pafs.LocalFileSystem(), str(Path(text).absolute()), text)
+
+    def join(self, *parts: str) -> str:
+        return "/".join((self.path, *parts))
+
+    def read_bytes(self, relative: str) -> bytes:
+        with self.filesystem.open_input_file(self.join(relative)) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, relative: str, content: bytes) -> FileEntry:
+        """Write one file whole; returns its entry."""
+        self.make_parents(relative)
+        with self.filesystem.open_output_stream(self.join(relative)) as stream:
+            stream.write(content)
+        return FileEntry(path=relative, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    def replace_bytes(self, relative: str, content: bytes) -> None:
+        """Replace one file atomically: an object store's put, or a rename on a local disk."""
+        if not isinstance(self.filesystem, pafs.LocalFileSystem):
+            self.write_bytes(relative, content)
+            return
+        temporary = f"{relative}.{uuid.uuid4().hex}.tmp"
+        self.write_bytes(temporary, content)
+        self.filesystem.move(self.join(temporary), self.join(relative))
+
+    def make_parents(self, relative: str) -> None:
+        self.filesystem.create_dir(self.join(relative).rpartition("/")[0], recursive=True)
+
+    def exists(self, relative: str) -> bool:
+        return bool(self.filesystem.get_file_info(self.join(relative)).type == pafs.FileType.File)
+
+
+def new_generation() -> str:
+    """A generation id: sortable by time, unique between concurrent writers."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:8]
+
+
+def data_path(generation: str, *parts: str) -> str:
+    """Path, relative to the published folder, of a file of a generation."""
+    return "/".join((DATA, f"generation={generation}", *parts))
+
+
+def publish(folder: Folder, manifest: Manifest) -> None:
+    """Swap in ``manifest``, after checking that every file it lists is there in full.
+
+    Raises:
+        UserError: a listed file is missing or has another size; the previous generation stays in force.
+    """
+    infos = folder.filesystem.get_file_info([folder.join(file.path) for file in manifest.files])
+    for file, info in zip(manifest.files, infos, strict=True):
+        if info.type != pafs.FileType.File or info.size != file.bytes:
+            raise UserError(
+                f"cannot publish {folder.uri}: {file.path} must have {file.bytes} bytes, however: {info.size}; "
+                "nothing was published"
+            )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+    folder.replace_bytes(MANIFEST, text.encode())
+
+
+def read_manifest(folder: Folder, *, kind: str, build_hint: str) -> Manifest:
+    """Read the live manifest.
+
+    Raises:
+        UserError: there is none (``build_hint`` says what to run), or it is damaged, or of another kind.
+    """
+    try:
+        text = folder.read_bytes(MANIFEST)
+    except (FileNotFoundError, OSError):
+        raise UserError(f"{folder.uri} holds no complete {kind} (no {MANIFEST}): {build_hint}") from None
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"{folder.uri}/{MANIFEST} is damaged ({error.error_count()} problems): {build_hint}") from None
+    if manifest.kind != kind:
+        raise UserError(f"{folder.uri} must hold a {kind}, however: it holds a {manifest.kind}")
+    return manifest
+
+
+def remove_superseded(folder: Folder, *, live: str, grace_seconds: float) -> list[str]:
+    """Delete generations other than ``live`` that are older than the grace period; returns their ids."""
+    root = pafs.FileSelector(folder.join(DATA), recursive=False, allow_not_found=True)
+    removed = []
+    for info in folder.filesystem.get_file_info(root):
+        generation = info.base_name.removeprefix("generation=")
+        if generation == live or _age_seconds(generation) < grace_seconds:
+            continue
+        if isinstance(folder.filesystem, pafs.LocalFileSystem):
+            shutil.rmtree(info.path, ignore_errors=True)
+        else:
+            folder.filesystem.delete_dir(info.path)
+        removed.append(generation)
+    return removed
+
+
+def _age_seconds(generation: str) -> float:
+    try:
+        started = time.strptime(generation.partition("-")[0], "%Y%m%dT%H%M%S")
+    except ValueError:
+        return 0.0
+    return time.time() - calendar.timegm(started)

@@ -1,0 +1,66 @@
+"""Configuration of the training side: optimisation, readers, cluster, prediction, baselines."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from m2m_model.contracts.config import StrictConfig
+
+
+class TrainConfig(StrictConfig):
+    """Optimisation; the defaults are the paper's (5.1.3)."""
+
+    seed: int = 0
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    """Rows per step over all workers."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.998)
+    eps: float = 1e-9
+    clip_value: float = Field(default=3.0, gt=0)
+    l2_meta: float = Field(default=0.0, ge=0)
+    """alpha of eq. 19 for W1, the meta units' parameters."""
+    l2_network: float = Field(default=0.0, ge=0)
+    """alpha of eq. 19 for W2, the other weights; embeddings and biases excluded."""
+    task_weights: dict[str, float] = {}
+    """lambda_t of eq. 19; default: 1 / mean training label of the task."""
+    early_stopping_patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation loss after which training stops."""
+    checkpoint_every_steps: int = Field(default=500, ge=1)
+
+
+class ReaderConfig(StrictConfig):
+    name: Literal["parquet", "ray_data", "petastorm"] = "parquet"
+    shuffle_blocks: int = Field(default=16, ge=1)
+    """Row groups mixed together before rows are dealt into batches; bounds memory."""
+
+
+class ClusterConfig(StrictConfig):
+    address: str = ""
+    """Ray address to join; empty: RAY_ADDRESS if set, else a local cluster that lives as long as the job."""
+    workers: int = Field(default=1, ge=1)
+    cpus_per_worker: float = Field(default=1, gt=0)
+    max_failures: int = Field(default=2, ge=0)
+
+
+class PredictConfig(StrictConfig):
+    actors: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=2048, ge=1)
+    grace_seconds: float = Field(default=3600.0, ge=0)
+
+
+class BaselinesConfig(StrictConfig):
+    lightgbm: bool = True
+    lightgbm_rounds: int = Field(default=200, ge=1)
+    lightgbm_max_rows: int = Field(default=200_000, ge=1)
+    """Training rows for LightGBM, the most recent as-of days first."""
+
+
+class TrainingConfig(StrictConfig):
+    """All sections of a run's TOML that the training side owns, the model's aside."""
+
+    train: TrainConfig = TrainConfig()
+    reader: ReaderConfig = ReaderConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    predict: PredictConfig = PredictConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
