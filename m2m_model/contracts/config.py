@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,9 @@ class StrictConfig(BaseModel):
     """Base of all configs: immutable, and an unknown key is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+C = TypeVar("C", bound=StrictConfig)
 
 
 def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return table
 
 
-def parse[C: StrictConfig](config_class: type[C], table: Mapping[str, Any], *, source: str) -> C:
+def parse(config_class: type[C], table: Mapping[str, Any], *, source: str) -> C:
     """Validate ``table`` as ``config_class``.
 
     Raises:

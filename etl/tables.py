@@ -1,0 +1,86 @@
+"""Reading raw tables into one shape: ``advertiser_id, scenario_id, day`` beside the user's own columns.
+
+Checks of the schema happen here, before any row is read; checks of rows are in :mod:`etl.checks`.
+"""
+
+import datetime
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from etl.config import FactsTable, RawConfig, SnapshotTable
+from m2m_model.contracts.errors import UserError
+
+ID_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType)
+
+
+def read_facts(
+    spark: SparkSession, raw: RawConfig, name: str, *, root: str, as_known_at: datetime.datetime | None
+) -> DataFrame:
+    """A behavior or performance table with columns ``advertiser_id``, ``scenario_id`` and ``day`` (date) added.
+
+    Events are laid on days in ``raw.timezone``; rows that arrived after ``as_known_at`` are invisible.
+    """
+    table = raw.facts[name]
+    frame = _read(spark, table.path or f"{root}/{name}", name)
+    _require(frame, name, [table.advertiser, table.scenario, table.time])
+    time_types = (T.TimestampType,) if table.kind == "events" else (T.DateType,)
+    _require_type(frame, name, table.time, time_types)
+    _require_type(frame, name, table.advertiser, ID_TYPES)
+    _require_type(frame, name, table.scenario, (T.StringType,))
+    if as_known_at is not None:
+        if not table.arrived_at:
+            raise UserError(f"--as-known-at needs raw.facts.{name}.arrived_at, the column of when a row landed")
+        _require(frame, name, [table.arrived_at])
+        frame = frame.where(F.col(table.arrived_at) <= F.lit(as_known_at))
+    return frame.withColumns(
+        {
+            "advertiser_id": _id(frame, table.advertiser),
+            "scenario_id": F.col(table.scenario),
+            "day": _day(table, raw.timezone),
+        }
+    )
+
+
+def read_snapshots(spark: SparkSession, table: SnapshotTable, name: str, *, root: str) -> DataFrame:
+    """The profile or scenario snapshots, with the snapshot's date as ``day`` and its key under the standard name."""
+    frame = _read(spark, table.path or f"{root}/{name}", name)
+    _require(frame, name, [table.key, table.day])
+    _require_type(frame, name, table.day, (T.DateType,))
+    key = "advertiser_id" if name == "profile" else "scenario_id"
+    _require_type(frame, name, table.key, ID_TYPES if name == "profile" else (T.StringType,))
+    return frame.withColumns({key: _id(frame, table.key), "day": F.col(table.day)})
+
+
+def _day(table: FactsTable, timezone: str) -> F.Column:
+    if table.kind == "daily":
+        return F.col(table.time)
+    return F.to_date(F.from_utc_timestamp(F.col(table.time), timezone))
+
+
+def _id(frame: DataFrame, column: str) -> F.Column:
+    is_string = isinstance(frame.schema[column].dataType, T.StringType)
+    return F.col(column) if is_string else F.col(column).cast("bigint")
+
+
+def _read(spark: SparkSession, path: str, name: str) -> DataFrame:
+    try:
+        return spark.table(path.removeprefix("table:")) if path.startswith("table:") else spark.read.parquet(path)
+    except AnalysisException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"raw table {name!r} cannot be read from {path}: {reason}") from None
+
+
+def _require(frame: DataFrame, name: str, columns: list[str]) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise UserError(f"raw table {name!r} must have column {missing[0]!r}, however: it has {frame.columns}")
+
+
+def _require_type(frame: DataFrame, name: str, column: str, allowed: tuple[type[T.DataType], ...]) -> None:
+    actual = frame.schema[column].dataType
+    if not isinstance(actual, allowed):
+        wanted = " or ".join(kind.__name__.removesuffix("Type").lower() for kind in allowed)
+        raise UserError(f"raw table {name!r}: column {column!r} must be {wanted}, however: {actual.simpleString()}")
