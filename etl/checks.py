@@ -74,9 +74,7 @@ def _without_doubles(
     doubles = frame.groupBy(*keys).count().where("count > 1").select(F.sum(F.col("count") - 1)).first()
     rows = int((doubles and doubles[0]) or 0)
     detail = f"a key ({', '.join(keys)}) that another row has too"
-    if not findings.handle(
-        check="duplicate_keys", table=name, rows=rows, policy=checks.duplicate_keys, detail=detail
-    ):
+    if not findings.handle(check="duplicate_keys", table=name, rows=rows, policy=checks.duplicate_keys, detail=detail):
         return frame
     # The row kept is the first in the order of all columns, so that it does not depend on the order of the input.
     order = Window.partitionBy(*keys).orderBy(*(F.to_json(F.struct(c)) for c in frame.columns))

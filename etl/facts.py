@@ -86,9 +86,7 @@ def fact_rows(
     tables: Mapping[str, DataFrame], sources: Sequence[Source], scenarios: Sequence[str], raw: RawConfig
 ) -> DataFrame:
     """Fact rows of all sources. ``scenarios``: the known ids; a row's ``scenario`` is an index into them."""
-    frames = [
-        _source_rows(tables[source.table], index, source, scenarios, raw) for index, source in enumerate(sources)
-    ]
+    frames = [_source_rows(tables[source.table], index, source, scenarios, raw) for index, source in enumerate(sources)]
     rows = frames[0]
     for frame in frames[1:]:
         rows = rows.unionByName(frame)
@@ -116,12 +114,12 @@ def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
     return tuple(Source(table, by_scenario, tuple(values)) for (table, by_scenario), values in grains.items())
 
 
-def _source_rows(
-    table: DataFrame, index: int, source: Source, scenarios: Sequence[str], raw: RawConfig
-) -> DataFrame:
+def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequence[str], raw: RawConfig) -> DataFrame:
     keys = ["advertiser_id", "day"]
     if source.by_scenario:
-        known = F.create_map(*(F.lit(item) for pair in zip(scenarios, range(len(scenarios)), strict=True) for item in pair))
+        known = F.create_map(
+            *(F.lit(item) for pair in zip(scenarios, range(len(scenarios)), strict=True) for item in pair)
+        )
         table = table.where(F.col("scenario_id").isNotNull()).withColumn("_scenario", known[F.col("scenario_id")])
         keys.append("_scenario")
     aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
