@@ -1,13 +1,16 @@
 """A run's whole configuration: every section of its one TOML file, each owned by the package it configures."""
 
 import argparse
-from collections.abc import Sequence
+import errno
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
 from etl.config import EtlConfig
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
+from m2m_model.contracts.errors import UserError
 from training.config import TrainingConfig
 
 
@@ -36,3 +39,17 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, help="the run's TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
     return parser
+
+
+def run_job(main: Callable[[], int]) -> int:
+    """Run a job's ``main``; what the user must mend is one line on stderr and exit status 2."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("error: the disk is full: free some space and run the same command again", file=sys.stderr)
+        return 2
