@@ -1,0 +1,70 @@
+# The one door: people, the README and .ci/run call the same targets. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PETASTORM := .venv-petastorm
+CONFIG ?= jobs/configs/complete_journey.toml
+SET ?=
+
+export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
+export PYTHONWARNINGS := ignore::FutureWarning
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help demo test lint unit petastorm readme venv venv-petastorm wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: venv ## raw real data to predictions and a report in out/demo (CLEAN=1 starts over)
+	@$(BIN)/python -m jobs.demo --config $(CONFIG) $(if $(CLEAN),--clean) $(foreach s,$(SET),--set $(s))
+
+test: venv lint unit petastorm readme ## everything that must hold before a change lands
+
+lint: venv ## format, lint, types, the dependency rule
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+unit: venv ## unit, property, Spark and Ray tests
+	@$(BIN)/python -m pytest -m "not readme"
+
+petastorm: venv-petastorm ## the reader suite in petastorm's own environment
+	@PYTHONPATH=. $(PETASTORM)/bin/python -m pytest tests/training/test_readers.py -m "not ray"
+
+readme: venv ## the README's commands, with a reduced demo
+	@$(BIN)/python -m pytest -m readme
+
+venv: $(VENV)/.ready ## the main environment
+
+venv-petastorm: $(PETASTORM)/.ready ## the petastorm reader's pinned environment
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' || { echo 'error: Java 17 or newer is needed: apt-get install openjdk-17-jre-headless' >&2; exit 2; }
+	@$(call check-python)
+	@$(call check-disk)
+	@echo "setting up $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(call install,$(VENV),constraints.txt,'.[etl$(,)training$(,)demo$(,)dev]')
+	@touch $@
+
+$(PETASTORM)/.ready: pyproject.toml constraints-petastorm.txt
+	@$(call check-python)
+	@$(call check-disk)
+	@echo "setting up $(PETASTORM) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(PETASTORM)
+	@$(call install,$(PETASTORM),constraints-petastorm.txt,'.[petastorm]' pytest pytest-timeout hypothesis)
+	@touch $@
+
+wheel: venv ## the wheel for spark-submit --py-files and both clusters
+	@$(BIN)/python -m build --wheel -o dist .
+
+clean: ## everything that was made, the environments aside
+	@rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache
+
+, := ,
+check-python = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo 'error: Python 3.11 is needed: install it or call make PYTHON=/path/to/python3.11' >&2; exit 2; }
+check-disk = test "$$(df -Pk . | awk 'NR == 2 {print $$4}')" -gt 4000000 || { echo 'error: about 4 GB of free disk space are needed here: free some and run the same command again' >&2; exit 2; }
+# torch first and by exact version, so that the build the index offers for this platform is taken once.
+install = { $(1)/bin/python -m pip install -q --upgrade pip && $(1)/bin/python -m pip install -q torch==2.13.0 && $(1)/bin/python -m pip install -q -c $(2) -e $(3); } || { echo 'error: the dependencies could not be installed: check the network (or PIP_INDEX_URL) and run the same command again' >&2; exit 2; }
