@@ -1,0 +1,250 @@
+"""The training loop: plain torch, one process per rank, no cluster software.
+
+Letters: B rows of a rank's batch, M tasks.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.losses import l2_penalty, poisson_loss
+from training.config import TrainConfig
+
+
+class Reader(Protocol):
+    """This rank's share of one split."""
+
+    def epoch(self, epoch: int, progress: Any) -> Iterable[tuple[Batch, Any]]:
+        """Batches of an epoch, from ``progress`` on; each with the progress that continues after it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochLosses:
+    epoch: int
+    step: int
+    train: float
+    """Mean over the epoch's rows, the L2 terms left out."""
+    validation: float
+
+
+@dataclass(kw_only=True)
+class LoopState:
+    """Where training stands; JSON-able. The same on all ranks but for ``progress``, a list by rank when saved."""
+
+    epoch: int = 0
+    step: int = 0
+    progress: list[Any] | None = None
+    """Reader progress in this epoch; None at its start."""
+    loss_sum: float = 0.0
+    rows: int = 0
+    best_loss: float = math.inf
+    epochs_since_best: int = 0
+    history: list[EpochLosses] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass(kw_only=True)
+class Snapshot:
+    """All that a checkpoint holds. ``best`` are the weights of the best validation loss so far, on rank 0 alone."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    state: LoopState
+    best: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What the loop tells the outside after a step (``validation`` None) or an epoch."""
+
+    epoch: int
+    step: int
+    rows: int
+    """Rows of this epoch so far, over all ranks."""
+    loss: float
+    """Mean loss of the epoch so far."""
+    validation: float | None = None
+
+
+def blank_row(spec: DatasetSpec) -> Batch:
+    """A batch of one row of zeros: what a rank without rows runs through its model, to take part in the step."""
+    lengths = {
+        "behavior_ids": spec.sequence_length * len(spec.behavior),
+        "performance_ids": spec.sequence_length * len(spec.performance),
+        "profile_ids": len(spec.profile),
+        "attribute_ids": len(spec.scenario_attributes),
+        "dense": spec.dense_size,
+        **dict.fromkeys(task_columns(spec, "history"), spec.history_size),
+    }
+    columns = {name: np.zeros((1, length), np.int32) for name, length in lengths.items()}
+    return Batch.from_columns(columns | {"scenario_index": np.zeros(1, np.int16)}, spec)
+
+
+class Loop:
+    """Trains ``model`` in place by eq. 19-20; every rank of the process group makes the same calls.
+
+    The gradient of a step is the exact mean over the rows of all ranks, also where ranks have unequally many: they
+    add up their row counts first, and a rank that ran out of rows takes part with none until all have.
+
+    Args:
+        save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps.
+        tell: called on rank 0 after every step and epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        spec: DatasetSpec,
+        config: TrainConfig,
+        train: Reader,
+        validation: Reader,
+        save: Callable[[Snapshot], None],
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.model, self.spec, self.config = model, spec, config
+        self.readers = {"train": train, "validation": validation}
+        self.save, self.tell = save, tell
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.parallel = DistributedDataParallel(model) if self.world > 1 else model
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
+        )
+        self.weights = task_weights(spec, config)
+        self.state = LoopState()
+        self.best: dict[str, Tensor] | None = None
+        self.blank = blank_row(spec)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot, as if never interrupted."""
+        self.model.load_state_dict(snapshot.model)
+        self.optimizer.load_state_dict(snapshot.optimizer)
+        self.state, self.best = snapshot.state, snapshot.best
+
+    def run(self) -> Snapshot:
+        """Train to the last epoch or until validation stops getting better; returns the last snapshot."""
+        while not self.state.finished:
+            self._train_epoch()
+            self._close_epoch(self._validate())
+            self._save(progress=None)
+        return self._snapshot(None)
+
+    def _train_epoch(self) -> None:
+        self.model.train()
+        state = self.state
+        batches = iter(self.readers["train"].epoch(state.epoch, state.progress))
+        while True:
+            batch, progress = next(batches, (None, state.progress))
+            state.progress = progress
+            rows = int(self._total([0.0 if batch is None else len(batch)])[0])
+            if rows == 0:
+                return
+            loss = self._step(batch, rows)
+            state.step += 1
+            state.rows += rows
+            state.loss_sum += loss
+            if self.rank == 0:
+                self.tell(Event(epoch=state.epoch, step=state.step, rows=state.rows, loss=state.loss_sum / state.rows))
+            if state.step % self.config.checkpoint_every_steps == 0:
+                self._save(progress=progress)
+
+    def _step(self, batch: Batch | None, rows: int) -> float:
+        """One optimizer step over ``rows`` rows of all ranks; returns their summed loss."""
+        local = self._loss_sum(self.parallel, batch)
+        if not torch.isfinite(local):
+            raise UserError(
+                f"the loss is {local.item()} at step {self.state.step + 1} of epoch {self.state.epoch + 1}: "
+                "lower train.learning_rate or set model.offset"
+            )
+        # DDP averages over ranks; times world / rows makes that the mean over all rows.
+        loss = local * (self.world / rows) + l2_penalty(
+            self.model, meta=self.config.l2_meta, network=self.config.l2_network
+        )
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip_value)
+        self.optimizer.step()
+        return self._total([local.item()])[0]
+
+    def _loss_sum(self, model: nn.Module, batch: Batch | None) -> Float[Tensor, ""]:
+        log_rates: Float[Tensor, "B M"] = model(self.blank if batch is None else batch)
+        rows = 0 if batch is None else len(batch)
+        labels = self.blank.labels if batch is None else batch.labels
+        return poisson_loss(log_rates[:rows], labels[:rows], self.weights)
+
+    def _validate(self) -> float:
+        """Mean loss over all validation rows; ranks may have unequally many, there is no step to agree on."""
+        self.model.eval()
+        sums = [0.0, 0.0]
+        with torch.inference_mode():
+            for batch, _ in self.readers["validation"].epoch(0, None):
+                sums[0] += self._loss_sum(self.model, batch).item()
+                sums[1] += len(batch)
+        loss, rows = self._total(sums)
+        if rows == 0:
+            raise UserError("the validation split has no rows: rebuild the dataset with a longer split.validation")
+        return loss / rows
+
+    def _close_epoch(self, validation: float) -> None:
+        state = self.state
+        if state.rows == 0:
+            raise UserError("the train split has no rows: rebuild the dataset with a longer split.train")
+        train = state.loss_sum / state.rows
+        state.history.append(EpochLosses(epoch=state.epoch, step=state.step, train=train, validation=validation))
+        if self.rank == 0:
+            event = Event(epoch=state.epoch, step=state.step, rows=state.rows, loss=train, validation=validation)
+            self.tell(event)
+        if validation < state.best_loss:
+            state.best_loss, state.epochs_since_best = validation, 0
+            if self.rank == 0:
+                self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        else:
+            state.epochs_since_best += 1
+        state.epoch += 1
+        state.progress, state.loss_sum, state.rows = None, 0.0, 0
+        stopped = state.epochs_since_best >= self.config.early_stopping_patience
+        state.finished = state.epoch >= self.config.epochs or stopped
+
+    def _save(self, *, progress: Any) -> None:
+        everyones: list[Any] = [progress]
+        if self.world > 1:
+            everyones = [None] * self.world
+            dist.all_gather_object(everyones, progress)
+        self.save(self._snapshot(None if all(one is None for one in everyones) else everyones))
+
+    def _snapshot(self, progress: list[Any] | None) -> Snapshot:
+        state = LoopState(**{**vars(self.state), "progress": progress, "history": list(self.state.history)})
+        return Snapshot(
+            model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), state=state, best=self.best
+        )
+
+    def _total(self, values: list[float]) -> list[float]:
+        if self.world == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor)
+        return [float(value) for value in tensor]
+
+
+def task_weights(spec: DatasetSpec, config: TrainConfig) -> Float[Tensor, "M"]:
+    """lambda_t of eq. 19: configured, else 1 / mean training label (a task of only zeros gets 1).
+
+    Raises:
+        UserError: a weight is configured for a task that the dataset does not have.
+    """
+    if unknown := sorted(set(config.task_weights) - set(spec.task_names)):
+        raise UserError(f"train.task_weights names {unknown[0]!r}, the dataset's tasks are {list(spec.task_names)}")
+    defaults = {task.name: 1 / task.mean_label if task.mean_label > 0 else 1.0 for task in spec.tasks}
+    return torch.tensor([config.task_weights.get(name, default) for name, default in defaults.items()])
