@@ -172,7 +172,7 @@ def _check_attributes(tables: RawFrames, config: EtlConfig) -> None:
 
 
 def _advertiser_id_type(tables: RawFrames) -> str:
-    types = {
+    types: dict[str, str] = {
         name: frame.schema["advertiser_id"].dataType.simpleString()
         for name, frame in [*tables.facts.items(), ("profile", tables.profile)]
     }
@@ -216,7 +216,7 @@ def _write_job(config: EtlConfig, plan: WindowPlan, out: str) -> WriteJob:
 
 def _write(facts: DataFrame, job: WriteJob, config: EtlConfig) -> list[Row]:
     """One shuffle by advertiser, then the kernel in every task; returns a row per written file."""
-    rows = (
+    rows: list[Row] = (
         facts.repartition(config.dataset.shards, "advertiser_id")
         .sortWithinPartitions("advertiser_id")
         .mapInArrow(partial(write_partition, job=job), RESULT_SCHEMA)

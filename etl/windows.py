@@ -157,7 +157,8 @@ def _running_totals(calendar: np.ndarray) -> np.ndarray:
 def signed_log1p(values: np.ndarray) -> np.ndarray:
     """sign(x) log(1 + |x|) as float32, 0 for NaN."""
     values = np.nan_to_num(values)
-    return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
+    result: np.ndarray = (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
+    return result
 
 
 def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as_of: AsOf) -> pa.RecordBatch:

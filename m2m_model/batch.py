@@ -55,7 +55,7 @@ class Batch:
             return torch.from_numpy(cube.astype(np.int32))
 
         def floats(names: list[str], length: int, dtype: type) -> Tensor:
-            parts = [np.asarray(columns[n], dtype=dtype).reshape(rows, length) for n in names if n in columns]
+            parts: list[np.ndarray] = [np.asarray(columns[n], dtype=dtype).reshape(rows, length) for n in names if n in columns]
             stacked = np.stack(parts, axis=1) if parts else np.zeros((rows, len(names), length), dtype)
             return torch.from_numpy(stacked.astype(np.float32))
 

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 MISSING_ID = 0
 """Id of a null value, of every feature."""
