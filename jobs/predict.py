@@ -1,0 +1,35 @@
+"""Predictions of one as-of day, from its published features and the published model. No Spark."""
+
+import datetime
+import sys
+from collections.abc import Sequence
+
+from jobs.config import RunConfig, argument_parser, run_job
+from training.checkpoint import load_model
+from training.cluster import connected
+from training.predict import predict_day
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--date", type=datetime.date.fromisoformat, required=True, help="the as-of day")
+    parser.add_argument("--address", default="", help="Ray cluster to join")
+    arguments = parser.parse_args(argv)
+    config = RunConfig.read(arguments.config, arguments.overrides)
+    cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
+    model = load_model(config.run.path("model"))
+    out = f"{config.run.path('predictions')}/dt={arguments.date}"
+    with connected(cluster):
+        manifest = predict_day(
+            model,
+            features=f"{config.run.path('features')}/dt={arguments.date}",
+            out=out,
+            config=config.predict,
+            cluster=cluster,
+        )
+    print(f"published {manifest.kind} {manifest.generation} in {out}: {manifest.rows:,} rows by model {model.version}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main))

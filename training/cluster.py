@@ -1,0 +1,37 @@
+"""Joining or starting a Ray cluster."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from m2m_model.contracts.errors import UserError
+from training.config import ClusterConfig
+
+
+@contextmanager
+def connected(config: ClusterConfig) -> Iterator[None]:
+    """Join the cluster at ``config.address`` or RAY_ADDRESS, else start one that lives as long as the block.
+
+    A process that is connected already stays so.
+
+    Raises:
+        UserError: nothing answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(address=address, include_dashboard=False if address == "local" else None, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with "
+            "`ray start --head`, or leave out --address for a local one"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()

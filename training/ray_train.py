@@ -1,0 +1,231 @@
+"""The glue to Ray Train V2: workers, failures, checkpoints in shared storage, explicit resume."""
+
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pyarrow.fs as pafs
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import LoggingConfig
+from torch.utils.tensorboard import SummaryWriter
+
+from m2m_model.config import ModelConfig
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.store import Folder, new_generation
+from m2m_model.zoo.registry import build_model
+from training.checkpoint import load_checkpoint, newest_checkpoint, run_hash, save_checkpoint
+from training.config import TrainingConfig
+from training.loop import Event, Loop, Snapshot
+from training.preflight import check_resources
+from training.progress import Display, show_event
+from training.readers.registry import open_reader
+
+CHECKPOINTS_KEPT = 2
+POLL_SECONDS = 0.5
+SCALAR_STEPS = 20
+"""Steps between TensorBoard scalars."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """What every worker needs to know."""
+
+    dataset: str
+    """Published folder of the dataset."""
+    spec: DatasetSpec
+    model: ModelConfig
+    config: TrainingConfig
+    content: Mapping[str, Any]
+    """See :func:`training.checkpoint.run_content`."""
+    storage: str
+    """Folder of all runs; on more than one machine it must be shared."""
+    name: str
+
+    @property
+    def prefix(self) -> str:
+        """Start of the folder names of all runs of the same data and configuration."""
+        return f"{self.name}-{run_hash(self.content, self.spec)}-"
+
+
+class Board:
+    """The newest event of rank 0, for the driver to look at; runs as an actor."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        # Every validation is shown; of the steps between, the newest.
+        if self.events and self.events[-1].validation is None:
+            self.events.pop()
+        self.events.append(event)
+
+    def take(self) -> list[Event]:
+        taken, self.events = self.events, []
+        return taken
+
+
+def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
+    """Train on the connected Ray cluster; returns the last snapshot, with the best weights.
+
+    ``resume`` goes on from the newest complete checkpoint of the same data and configuration, if there is one; without
+    it training starts afresh, whatever lies in ``storage``. ``rows`` of an epoch are for the display.
+
+    Raises:
+        UserError: the cluster is too small, or training met one.
+    """
+    cluster = job.config.cluster
+    check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
+    # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
+    name = job.prefix + new_generation()
+    start = _newest(job) if resume else None
+    board = ray.remote(Board).options(num_cpus=0).remote()
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"job": job, "start": start.uri if start else None, "board": board, "name": name},
+        scaling_config=ScalingConfig(
+            num_workers=cluster.workers, resources_per_worker={"CPU": cluster.cpus_per_worker}
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=_storage_path(job.storage),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    with Display("training", total=rows) as display, _watching(board, display, epochs=job.config.train.epochs):
+        try:
+            trainer.fit()
+        except ray.train.v2.api.exceptions.WorkerGroupError as error:
+            causes = [cause for cause in error.worker_failures.values() if isinstance(cause, UserError)]
+            if causes:
+                raise causes[0] from None
+            raise
+    final = _newest(job)
+    assert final is not None, "a finished run has reported a checkpoint"
+    snapshot = load_checkpoint(final, job.spec, job.content)
+    _remove_runs(job, keep=final)
+    return snapshot
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    """One rank: Ray has set up the process group."""
+    job: TrainJob = settings["job"]
+    config, context = job.config, ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
+    torch.manual_seed(config.train.seed)
+    readers = {
+        split: open_reader(
+            job.dataset, job.spec, config.reader, split=split, train=config.train, rank=rank, world=world
+        )
+        for split in ("train", "validation")
+    }
+    writer = _summary_writer(job.storage, settings["name"]) if rank == 0 else None
+
+    def tell(event: Event) -> None:
+        settings["board"].put.remote(event)
+        if writer and event.validation is not None:
+            writer.add_scalar("loss/validation", event.validation, event.step)
+            writer.add_scalar("loss/train_epoch", event.loss, event.step)
+            writer.flush()
+        elif writer and event.step % SCALAR_STEPS == 0:
+            writer.add_scalar("loss/train", event.loss, event.step)
+
+    loop = Loop(
+        model=build_model(job.model, job.spec),
+        spec=job.spec,
+        config=config.train,
+        train=readers["train"],
+        validation=readers["validation"],
+        save=lambda snapshot: _report(snapshot, job, rank=rank),
+        tell=tell,
+    )
+    reported = ray.train.get_checkpoint()  # of this run, after a failure
+    if reported is not None:
+        loop.restore(load_checkpoint(_folder(reported), job.spec, job.content))
+    elif settings["start"]:
+        loop.restore(load_checkpoint(Folder.at(settings["start"]), job.spec, job.content))
+    loop.run()
+
+
+def _report(snapshot: Snapshot, job: TrainJob, *, rank: int) -> None:
+    """Rank 0 hands in the checkpoint; ``report`` is a barrier, so all ranks call it."""
+    metrics = {"step": snapshot.state.step, "losses": [asdict(losses) for losses in snapshot.state.history]}
+    if rank != 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder), snapshot, job.spec, job.content)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+class _watching:  # noqa: N801 - reads as a verb in a with statement
+    """Shows what the board holds until the block ends."""
+
+    def __init__(self, board: Any, display: Display, *, epochs: int) -> None:
+        self.board, self.display, self.epochs = board, display, epochs
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self.over.wait(POLL_SECONDS):
+            self._show()
+
+    def _show(self) -> None:
+        for event in ray.get(self.board.take.remote()):
+            show_event(self.display, event, epochs=self.epochs)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self.over.set()
+        self.thread.join()
+        if kind is None:
+            self._show()
+
+
+def _newest(job: TrainJob) -> Folder | None:
+    """The newest complete checkpoint among all runs of the same data and configuration."""
+    return newest_checkpoint(
+        checkpoint for run in _subfolders(Folder.at(job.storage), job.prefix) for checkpoint in _subfolders(run, "check")
+    )
+
+
+def _remove_runs(job: TrainJob, *, keep: Folder) -> None:
+    """Remove the checkpoints of finished and broken-off runs that ``keep`` supersedes."""
+    for run in _subfolders(Folder.at(job.storage), job.prefix):
+        if not keep.path.startswith(f"{run.path}/"):
+            run.filesystem.delete_dir(run.path)
+
+
+def _subfolders(folder: Folder, prefix: str) -> list[Folder]:
+    infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, allow_not_found=True))
+    names = [i.base_name for i in infos if i.type == pafs.FileType.Directory and i.base_name.startswith(prefix)]
+    return [Folder(folder.filesystem, folder.join(name), f"{folder.uri}/{name}") for name in sorted(names)]
+
+
+def _folder(checkpoint: Any) -> Folder:
+    return Folder(checkpoint.filesystem, checkpoint.path, checkpoint.path)
+
+
+def _storage_path(storage: str) -> str:
+    """Ray wants local paths absolute."""
+    return storage if len(urlparse(storage).scheme) > 1 else str(Path(storage).absolute())
+
+
+def _summary_writer(storage: str, name: str) -> SummaryWriter | None:
+    """TensorBoard scalars lie beside the run's checkpoints; only on file systems, not on object stores."""
+    if len(urlparse(storage).scheme) > 1:
+        return None
+    return SummaryWriter(str(Path(storage).absolute() / name / "tensorboard"))  # type: ignore[no-untyped-call]

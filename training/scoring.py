@@ -1,0 +1,230 @@
+"""Scoring the Parquet files of a published folder: a stream in bounded memory, many actors, one output file each.
+
+Letters: N rows, M tasks.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+from jaxtyping import Float
+from ray.util import ActorPool
+from torch import nn
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.schema import KEYS, dataset_schema, prediction_schema
+from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.contracts.store import FileEntry, Folder, data_path
+from training.config import ClusterConfig
+from training.dataset import batch_columns
+from training.forecast import PointRule
+from training.preflight import check_resources
+from training.progress import Display
+
+
+class Forecaster(Protocol):
+    """Anything that gives mean forecasts: a model or a baseline."""
+
+    def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]: ...
+
+
+@dataclass(frozen=True)
+class ModelForecaster:
+    """exp of a module's log-rates."""
+
+    module: nn.Module
+
+    def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]:
+        self.module.eval()
+        with torch.inference_mode():
+            means: Float[np.ndarray, "N M"] = self.module(batch).double().exp().numpy()
+        return means
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where rows come from."""
+
+    location: str
+    spec: DatasetSpec
+    batch_size: int
+
+    def tables(self, entry: FileEntry) -> Iterator[pa.Table]:
+        """The rows of one file, ``batch_size`` at a time.
+
+        Raises:
+            UserError: the file is missing or damaged; the message names it.
+        """
+        folder = Folder.at(self.location)
+        try:
+            with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
+                for batch in pq.ParquetFile(stream).iter_batches(self.batch_size):
+                    yield pa.Table.from_batches([batch])
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"{self.location}/{entry.path} is missing or damaged ({str(error).splitlines()[0]}): build it again"
+            ) from None
+
+    def batch(self, table: pa.Table) -> Batch:
+        return Batch.from_columns(batch_columns(table, self.spec), self.spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Labels and mean forecasts of rows held in memory: what a point rule is fitted on."""
+
+    scenarios: np.ndarray
+    eligible: np.ndarray
+    active_days: np.ndarray
+    labels: Float[np.ndarray, "N M"]
+    means: Float[np.ndarray, "N M"]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Scored"]) -> "Scored":
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def score_rows(table: pa.Table, source: Source, forecaster: Forecaster) -> Scored:
+    """Score one table of dataset rows, which carry labels."""
+    batch = source.batch(table)
+    # Labels in full precision: the batch's are single.
+    labels = np.stack([table[name].to_numpy() for name in task_columns(source.spec, "label")], axis=1)
+    return Scored(
+        scenarios=table["scenario_id"].to_numpy().astype(str),
+        eligible=table["eligible"].to_numpy(),
+        active_days=table["active_days"].to_numpy(),
+        labels=labels,
+        means=forecaster(batch),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect:
+    """File -> its rows scored in memory."""
+
+    source: Source
+    forecaster: Forecaster
+
+    def __call__(self, entry: FileEntry) -> Scored:
+        return Scored.concatenate([score_rows(t, self.source, self.forecaster) for t in self.source.tables(entry)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """File of a feature day -> file of predictions, in the schema of :func:`prediction_schema`."""
+
+    source: Source
+    forecaster: Forecaster
+    rule: PointRule
+    version: str
+    out: str
+    generation: str
+
+    def __call__(self, entry: FileEntry) -> FileEntry:
+        schema = prediction_schema(self.source.spec)
+        tables = (self._predictions(table, schema) for table in self.source.tables(entry))
+        name = entry.path.rpartition("/")[2]
+        relative = data_path(self.generation, name)
+        return write_parquet(Folder.at(self.out), relative, schema, tables, partition=entry.partition)
+
+    def _predictions(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
+        means = self.forecaster(self.source.batch(table))
+        columns: dict[str, Any] = {key: table[key] for key in KEYS}
+        columns |= forecast_columns(self.source.spec, means, self.rule)
+        columns["model_version"] = [self.version] * len(table)
+        columns["feature_fingerprint"] = [self.source.spec.feature_fingerprint] * len(table)
+        return pa.table(columns, schema=schema)
+
+
+def forecast_columns(spec: DatasetSpec, means: Float[np.ndarray, "N M"], rule: PointRule) -> dict[str, np.ndarray]:
+    """``<task>_mean`` and ``<task>_point`` columns."""
+    points = rule.apply(means)
+    pairs = ((f"{task}_mean", means[:, i]) for i, task in enumerate(spec.task_names))
+    return dict(pairs) | {f"{task}_point": points[:, i] for i, task in enumerate(spec.task_names)}
+
+
+def evaluation_schema(spec: DatasetSpec) -> pa.Schema:
+    """Keys, eligibility, labels and forecasts of one model over the test period."""
+    rows, predictions = dataset_schema(spec, labels=True), prediction_schema(spec)
+    names = [*KEYS, "eligible", "active_days", *task_columns(spec, "label")]
+    forecasts = [field for field in predictions if field.name.endswith(("_mean", "_point"))]
+    return pa.schema([*(rows.field(name) for name in names), *forecasts])
+
+
+def write_parquet(
+    folder: Folder, relative: str, schema: pa.Schema, tables: Iterator[pa.Table], *, partition: Mapping[str, str]
+) -> FileEntry:
+    """Write tables as row groups of one file; returns its entry, checksum included."""
+    folder.make_parents(relative)
+    groups = []
+    with (
+        folder.filesystem.open_output_stream(folder.join(relative)) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+    ):
+        for table in tables:
+            writer.write_table(table.cast(schema), row_group_size=max(len(table), 1))
+            groups.append(len(table))
+    digest, size = hashlib.sha256(), 0
+    with folder.filesystem.open_input_stream(folder.join(relative)) as written:
+        while block := written.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return FileEntry(
+        path=relative,
+        bytes=size,
+        sha256=digest.hexdigest(),
+        rows=sum(groups),
+        row_groups=tuple(groups),
+        partition=dict(partition),
+    )
+
+
+class _Worker:
+    def __init__(self, function: Callable[[FileEntry], Any], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.function = function
+
+    def run(self, entry: FileEntry) -> Any:
+        return self.function(entry)
+
+
+def map_files(
+    function: Callable[[FileEntry], Any],
+    entries: Sequence[FileEntry],
+    *,
+    actors: int,
+    cluster: ClusterConfig,
+    display: Display,
+) -> list[Any]:
+    """``function`` of each file, on Ray actors; results in the order of ``entries``.
+
+    Raises:
+        UserError: the cluster cannot hold the actors, or ``function`` raised one.
+    """
+    actors = max(1, min(actors, len(entries)))
+    check_resources(cluster, ray.cluster_resources(), workers=actors, what="scoring actors")
+    remote = ray.remote(_Worker).options(num_cpus=cluster.cpus_per_worker)
+    shared = ray.put(function)
+    workers = [remote.remote(shared, max(1, int(cluster.cpus_per_worker))) for _ in range(actors)]
+    results, rows = [], 0
+    try:
+        mapped = ActorPool(workers).map(lambda worker, entry: worker.run.remote(entry), list(entries))
+        for entry, result in zip(entries, mapped, strict=True):
+            results.append(result)
+            rows += entry.rows
+            display.show(rows, f"{len(results)} of {len(entries)} files")
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    finally:
+        for worker in workers:
+            ray.kill(worker)
+    return results
