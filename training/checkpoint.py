@@ -5,6 +5,7 @@ complete), ``spec.json``, ``config.json``, and ``state.json``, written last, wit
 the other files: a checkpoint without it is not one.
 """
 
+import datetime
 import hashlib
 import io
 import json
@@ -126,6 +127,8 @@ class LoadedModel:
     module: nn.Module
     spec: DatasetSpec
     rule: PointRule
+    name: str
+    """Its key in the zoo."""
     version: str
     """Generation id of the published model."""
 
@@ -153,7 +156,7 @@ def publish_model(
     for name, data in files.items():
         entry = folder.write_bytes(data_path(generation, name), data)
         entries.append(entry.model_copy(update={"partition": {"role": name}}))
-    created = generation.partition("-")[0]
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     manifest = Manifest(kind=KIND, generation=generation, created_at=created, files=tuple(entries))
     publish(folder, manifest)
     remove_superseded(folder, live=generation, grace_seconds=grace_seconds)
@@ -180,7 +183,7 @@ def load_model(location: str) -> LoadedModel:
     module.load_state_dict(_load_tensors(files[MODEL], f"{location}/{MODEL}"))
     module.eval()
     rule = PointRule.model_validate_json(files[POINT_RULE])
-    return LoadedModel(module=module, spec=spec, rule=rule, version=manifest.generation)
+    return LoadedModel(module=module, spec=spec, rule=rule, name=config.name, version=manifest.generation)
 
 
 def _tensor_bytes(tensors: Mapping[str, Any]) -> bytes:

@@ -33,7 +33,9 @@ def predict_day(
     """
     source, target = Folder.at(features), Folder.at(out)
     manifest = read_manifest(
-        source, kind="features", build_hint="build the day with jobs/build_dataset.py --date D --spec <dataset>/spec.json"
+        source,
+        kind="features",
+        build_hint="build the day with jobs/build_dataset.py --date D --spec <dataset>/spec.json",
     )
     spec = read_spec(source, manifest)
     if spec.feature_fingerprint != model.spec.feature_fingerprint:

@@ -198,7 +198,9 @@ class _watching:  # noqa: N801 - reads as a verb in a with statement
 def _newest(job: TrainJob) -> Folder | None:
     """The newest complete checkpoint among all runs of the same data and configuration."""
     return newest_checkpoint(
-        checkpoint for run in _subfolders(Folder.at(job.storage), job.prefix) for checkpoint in _subfolders(run, "check")
+        checkpoint
+        for run in _subfolders(Folder.at(job.storage), job.prefix)
+        for checkpoint in _subfolders(run, "check")
     )
 
 

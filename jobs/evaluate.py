@@ -1,0 +1,59 @@
+"""Score the test split with the published model and every baseline: metrics and forecasts in ``out/evaluation``."""
+
+import sys
+from collections.abc import Sequence
+
+from jobs.config import RunConfig, argument_parser, run_job
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import Folder, read_manifest
+from training.baselines.registry import fit_baselines
+from training.checkpoint import load_model
+from training.cluster import connected
+from training.evaluate import evaluate, fit_rule
+from training.forecast import PointRule
+from training.metrics import HEADLINE, OVERALL
+from training.predict import parquet_files, read_spec
+from training.scoring import Forecaster, ModelForecaster, Source
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--address", default="", help="Ray cluster to join")
+    arguments = parser.parse_args(argv)
+    config = RunConfig.read(arguments.config, arguments.overrides)
+    cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
+    dataset, out = config.run.path("dataset"), config.run.path("evaluation")
+    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
+    spec = read_spec(Folder.at(dataset), manifest)
+    model = load_model(config.run.path("model"))
+    if model.spec != spec:
+        raise UserError(
+            f"model {model.version} was trained on spec {model.spec.feature_fingerprint}, the dataset has "
+            f"{spec.feature_fingerprint} or other label statistics: run jobs/train.py again"
+        )
+    source = Source(location=dataset, spec=spec, batch_size=config.predict.batch_size)
+    validation = parquet_files(manifest, split="validation")
+    forecasters: dict[str, tuple[Forecaster, PointRule]]
+    with connected(cluster):
+        forecasters = {model.name: (ModelForecaster(model.module), model.rule)}
+        for name, forecaster in fit_baselines(dataset, spec, config.baselines).items():
+            rule = fit_rule(forecaster, source, validation, name=name, config=config.predict, cluster=cluster)
+            forecasters[name] = (forecaster, rule)
+        rows = evaluate(
+            forecasters,
+            source,
+            parquet_files(manifest, split="test"),
+            out=out,
+            model_version=model.version,
+            config=config.predict,
+            cluster=cluster,
+        )
+    print(f"published the evaluation in {out}; macro averages over eligible rows:")
+    for row in rows:
+        if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL):
+            print(f"  {row.model:<24}{row.forecast:<8}NMAE {row.nmae:.3f}  SMAPE {row.smape:.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main))

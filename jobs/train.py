@@ -1,0 +1,63 @@
+"""Train on a published dataset with Ray Train, fit the point-forecast rule on validation, publish the model."""
+
+import sys
+from collections.abc import Sequence
+
+from jobs.config import RunConfig, argument_parser, run_job
+from m2m_model.contracts.store import Folder, read_manifest
+from m2m_model.zoo.registry import build_model
+from training.checkpoint import publish_model, run_content
+from training.cluster import connected
+from training.evaluate import fit_rule
+from training.predict import parquet_files, read_spec
+from training.ray_train import TrainJob, train
+from training.scoring import ModelForecaster, Source
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the same run")
+    parser.add_argument("--address", default="", help="Ray cluster to join")
+    arguments = parser.parse_args(argv)
+    config = RunConfig.read(arguments.config, arguments.overrides)
+    cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
+    config = config.model_copy(update={"cluster": cluster})
+    dataset, out = config.run.path("dataset"), config.run.path("model")
+    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
+    spec = read_spec(Folder.at(dataset), manifest)
+    job = TrainJob(
+        dataset=dataset,
+        spec=spec,
+        model=config.model,
+        config=config,
+        content=run_content(config.model, config, dataset_generation=manifest.generation),
+        storage=config.run.path("ray"),
+        name=config.run.name,
+    )
+    with connected(cluster):
+        snapshot = train(job, resume=arguments.resume, rows=sum(f.rows for f in manifest.select(split="train")))
+        module = build_model(config.model, spec)
+        module.load_state_dict(snapshot.best if snapshot.best is not None else snapshot.model)
+        rule = fit_rule(
+            ModelForecaster(module),
+            Source(location=dataset, spec=spec, batch_size=config.predict.batch_size),
+            parquet_files(manifest, split="validation"),
+            name=config.model.name,
+            config=config.predict,
+            cluster=cluster,
+        )
+    published = publish_model(
+        out,
+        snapshot=snapshot,
+        spec=spec,
+        content=job.content,
+        rule=rule,
+        grace_seconds=config.predict.grace_seconds,
+    )
+    epochs, best = len(snapshot.state.history), snapshot.state.best_loss
+    print(f"published model {published.generation} in {out}: {epochs} epochs, best validation loss {best:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main))
