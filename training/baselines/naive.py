@@ -1,0 +1,69 @@
+"""Naive forecasts from the rows' own weekly sums, and the offset that models start from.
+
+Letters: N rows, M tasks, H history values of a task (weekly sums, most recent first, then the T-day sum).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import DatasetSpec
+
+DAYS_OF_A_WEEK = 7
+OFFSET_FLOOR = 0.1
+OFFSET_WEEKS = (1, 2, 4)
+NaiveRule = Callable[[Float[np.ndarray, "N M H"], DatasetSpec], Float[np.ndarray, "N M"]]
+
+
+def last_7_days(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
+    """The most recent week's sum, scaled to the horizon."""
+    return history[..., 0] * (spec.horizon / DAYS_OF_A_WEEK)
+
+
+def mean_28_days(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
+    """The mean day of the most recent four weeks times the horizon."""
+    _need_weeks(spec, 4, "mean_28_days")
+    return history[..., :4].sum(axis=-1) * (spec.horizon / 28)
+
+
+def median_5_weeks(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
+    """The median of the most recent five weekly sums, scaled to the horizon."""
+    _need_weeks(spec, 5, "median_5_weeks")
+    return np.median(history[..., :5], axis=-1) * (spec.horizon / DAYS_OF_A_WEEK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaiveForecaster:
+    """A rule on the history, bounded by what the horizon can hold (``daily_max`` times horizon)."""
+
+    rule: NaiveRule
+    spec: DatasetSpec
+
+    def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]:
+        return np.minimum(self.rule(batch.history.double().numpy(), self.spec), upper_bounds(self.spec))
+
+
+def upper_bounds(spec: DatasetSpec) -> Float[np.ndarray, "M"]:
+    """The largest possible label of each task, infinite where a day has no bound."""
+    return np.array([np.inf if t.daily_max is None else float(t.daily_max * spec.horizon) for t in spec.tasks])
+
+
+def history_offset(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
+    """0.1 + the mean of the 7-, 14-, 28- and T-day rates per horizon, of as many of them as the history has."""
+    weeks = [w for w in OFFSET_WEEKS if w <= spec.history_weeks]
+    rates = [history[..., :w].sum(axis=-1) / (DAYS_OF_A_WEEK * w) for w in weeks]
+    rates.append(history[..., -1] / spec.sequence_length)
+    mean: Float[np.ndarray, "N M"] = np.mean(rates, axis=0)
+    return OFFSET_FLOOR + mean * spec.horizon
+
+
+def _need_weeks(spec: DatasetSpec, weeks: int, name: str) -> None:
+    if spec.history_weeks < weeks:
+        raise UserError(
+            f"baseline {name} needs sequence.history_weeks >= {weeks}, however: {spec.history_weeks}; "
+            "raise it and rebuild the dataset"
+        )

@@ -1,0 +1,53 @@
+"""The baselines by name; each is fitted on a dataset and then is a forecaster like any model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.store import FileEntry, Manifest
+from training.baselines.lightgbm import fit_lightgbm
+from training.baselines.naive import NaiveForecaster, NaiveRule, last_7_days, mean_28_days, median_5_weeks
+from training.config import TrainingConfig
+from training.scoring import Forecaster, Source
+
+LIGHTGBM = "lightgbm_poisson"
+Fit = Callable[[Source, Manifest, TrainingConfig], Forecaster]
+"""(rows of the dataset, the dataset's manifest, config) -> fitted forecaster of means."""
+
+
+def _fit_naive(rule: NaiveRule, source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
+    return NaiveForecaster(rule=rule, spec=source.spec)
+
+
+def _fit_lightgbm(source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
+    return fit_lightgbm(
+        source.spec,
+        _batches(source, _most_recent_first(manifest, "train")),
+        _batches(source, _most_recent_first(manifest, "validation")),
+        rounds=config.baselines.lightgbm_rounds,
+        max_rows=config.baselines.lightgbm_max_rows,
+        seed=config.train.seed,
+        tell=lambda line: print(line, flush=True),
+    )
+
+
+BASELINES: dict[str, Fit] = {
+    "last_7_days": partial(_fit_naive, last_7_days),
+    "mean_28_days": partial(_fit_naive, mean_28_days),
+    "median_5_weeks": partial(_fit_naive, median_5_weeks),
+    LIGHTGBM: _fit_lightgbm,
+}
+
+
+def fit_baselines(source: Source, manifest: Manifest, config: TrainingConfig) -> dict[str, Forecaster]:
+    """All baselines that the configuration asks for, in the order of :data:`BASELINES`."""
+    names = [name for name in BASELINES if config.baselines.lightgbm or name != LIGHTGBM]
+    return {name: BASELINES[name](source, manifest, config) for name in names}
+
+
+def _most_recent_first(manifest: Manifest, split: str) -> Sequence[FileEntry]:
+    return sorted(manifest.select(split=split), key=lambda entry: (entry.partition["dt"], entry.path), reverse=True)
+
+
+def _batches(source: Source, entries: Sequence[FileEntry]) -> Iterator[Batch]:
+    return (source.batch(table) for entry in entries for table in source.tables(entry))
