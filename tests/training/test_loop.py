@@ -1,0 +1,253 @@
+"""The loop on its own: exact gradients over uneven ranks, resume after a real kill, early stopping."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import (
+    ActivitySpec,
+    BucketFeature,
+    DatasetSpec,
+    SequenceColumn,
+    TaskSpec,
+    VocabularyFeature,
+    task_columns,
+)
+from m2m_model.contracts.store import Folder
+from training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from training.config import TrainConfig
+from training.loop import Event, Loop, Snapshot, blank_row, task_weights
+
+COLUMN = SequenceColumn(name="sales", expr="sum(sales)", edges=(1.0, 5.0), table="performance", scope="own")
+SPEC = DatasetSpec(
+    timezone="UTC",
+    sequence_length=4,
+    horizon=7,
+    availability_lag_days=0,
+    history_weeks=2,
+    advertiser_id_type="string",
+    scenarios=("a", "b"),
+    behavior=(COLUMN,),
+    performance=(COLUMN,),
+    profile=(VocabularyFeature(name="size", expr="size", values=("s", "m")),),
+    scenario_attributes=(BucketFeature(name="share", expr="share", edges=(0.5,)),),
+    tasks=(
+        TaskSpec(name="units", unit="units", table="performance", expr="x", scale=0, mean_label=4.0, max_label=20.0),
+        TaskSpec(name="days", unit="days", table="performance", expr="x", scale=0, mean_label=2.0, max_label=7.0),
+    ),
+    activity=ActivitySpec(table="performance", expr="count(*) > 0", min_active_days=1),
+)
+ROWS, BATCH = 24, 4
+CONTENT = {"model": "tiny"}
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, len(SPEC.tasks))
+
+    def forward(self, batch: Batch) -> Tensor:
+        out: Tensor = self.head(self.embedding(batch.behavior.long()).mean(dim=(1, 2)))
+        return out
+
+
+def rows() -> Batch:
+    random = np.random.default_rng(7)
+    columns: dict[str, np.ndarray] = {
+        "behavior_ids": random.integers(0, 5, (ROWS, 4)),
+        "performance_ids": random.integers(0, 5, (ROWS, 4)),
+        "profile_ids": random.integers(0, 4, (ROWS, 1)),
+        "attribute_ids": random.integers(0, 4, (ROWS, 1)),
+        "scenario_index": random.integers(0, 3, ROWS),
+        "dense": random.random((ROWS, SPEC.dense_size)),
+        **{name: random.random((ROWS, SPEC.history_size)) for name in task_columns(SPEC, "history")},
+        **{name: random.poisson(3.0, ROWS).astype(float) for name in task_columns(SPEC, "label")},
+    }
+    return Batch.from_columns(columns, SPEC)
+
+
+class ListReader:
+    """Batches of some rows, in an order of the epoch's own; progress is the number of batches done."""
+
+    def __init__(self, chosen: list[int], batch_size: int = BATCH) -> None:
+        self.rows, self.batch_size = rows().select(torch.tensor(chosen, dtype=torch.long)), batch_size
+
+    def epoch(self, epoch: int, progress: Any) -> Iterator[tuple[Batch, Any]]:
+        done = progress[0] if isinstance(progress, list) else progress or 0
+        order = np.random.default_rng(epoch).permutation(len(self.rows))
+        for number, start in enumerate(range(0, len(order), self.batch_size), start=1):
+            if number > done:
+                yield self.rows.select(torch.from_numpy(order[start : start + self.batch_size])), number
+
+
+def make_loop(config: TrainConfig, train: Any, **callbacks: Any) -> Loop:
+    torch.manual_seed(config.seed)
+    quiet = {"save": lambda snapshot: None, "tell": lambda event: None} | callbacks
+    return Loop(
+        model=Tiny(), spec=SPEC, config=config, train=train, validation=ListReader(list(range(0, ROWS, 3))), **quiet
+    )
+
+
+def same(left: Snapshot, right: Snapshot) -> bool:
+    def flat(value: Any) -> list[Any]:
+        if isinstance(value, dict):
+            return [part for item in value.values() for part in flat(item)]
+        return [value]
+
+    pairs = zip(flat(left.model) + flat(left.optimizer), flat(right.model) + flat(right.optimizer), strict=True)
+    equal = all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+    return equal and left.state == right.state
+
+
+def test_training_lowers_the_loss_and_counts_rows() -> None:
+    events: list[Event] = []
+    config = TrainConfig(epochs=5, early_stopping_patience=5, learning_rate=0.05)
+    last = make_loop(config, ListReader(list(range(ROWS))), tell=events.append).run()
+    losses = [epoch.validation for epoch in last.state.history]
+    assert losses[-1] < losses[0]
+    assert [event.rows for event in events if event.validation is not None] == [ROWS] * 5
+    assert last.best is not None
+
+
+def test_stops_early_and_keeps_the_best_weights() -> None:
+    # Steps this long only make things worse.
+    config = TrainConfig(epochs=50, early_stopping_patience=2, learning_rate=1.0)
+    last = make_loop(config, ListReader(list(range(ROWS)))).run()
+    losses = [epoch.validation for epoch in last.state.history]
+    assert len(losses) < 50
+    assert len(losses) - 1 - int(np.argmin(losses)) == 2
+    assert last.state.best_loss == min(losses)
+
+
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+
+def train_with_checkpoints(folder: Path, *, die_at: int) -> Snapshot:
+    """Train, resuming from the newest checkpoint in ``folder``; kill this very process after step ``die_at``."""
+    saved = [0]
+
+    def save(snapshot: Snapshot) -> None:
+        saved[0] += 1
+        target = folder / f"{snapshot.state.step:06d}-{snapshot.state.epoch}"
+        target.mkdir(exist_ok=True)
+        save_checkpoint(target, snapshot, SPEC, CONTENT)
+
+    def tell(event: Event) -> None:
+        if event.step == die_at and event.validation is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    config = TrainConfig(epochs=4, early_stopping_patience=9, checkpoint_every_steps=4)
+    loop = make_loop(config, ListReader(list(range(ROWS))), save=save, tell=tell)
+    newest = newest_checkpoint(Folder.at(path) for path in folder.iterdir())
+    if newest is not None:
+        loop.restore(load_checkpoint(newest, SPEC, CONTENT))
+    return loop.run()
+
+
+@pytest.mark.parametrize("die_at", [2, 6, 11, 24])
+def test_resume_after_a_kill_ends_bit_identical(tmp_path: Path, die_at: int) -> None:
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    broken.mkdir()
+    unbroken.mkdir()
+    code = (
+        "import sys, pathlib, torch; torch.set_num_threads(1); from tests.training.test_loop import *; "
+        "train_with_checkpoints(pathlib.Path(sys.argv[1]), die_at=int(sys.argv[2]))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(broken), str(die_at)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = train_with_checkpoints(broken, die_at=0)
+    expected = train_with_checkpoints(unbroken, die_at=0)
+    assert same(resumed, expected)
+    assert resumed.best is not None
+    assert expected.best is not None
+    assert all(torch.equal(resumed.best[name], expected.best[name]) for name in expected.best)
+
+
+# --- several ranks ----------------------------------------------------------------------------------------------------
+
+
+def _rank(rank: int, world: int, folder: str, shares: list[list[int]]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+    config = TrainConfig(epochs=2, early_stopping_patience=9, l2_network=0.01)
+    loop = make_loop(config, ListReader(shares[rank], batch_size=100))
+    last = loop.run()
+    if rank == 0:
+        torch.save({"model": last.model, "train": [e.train for e in last.state.history]}, f"{folder}/out.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [list(range(9)), list(range(9, ROWS))],
+        [list(range(ROWS)), []],
+        [[], list(range(ROWS))],
+    ],
+)
+def test_uneven_ranks_take_the_step_of_one_worker(tmp_path: Path, shares: list[list[int]]) -> None:
+    mp.spawn(_rank, args=(2, str(tmp_path), shares), nprocs=2)  # type: ignore[no-untyped-call]
+    together = torch.load(tmp_path / "out.pt", weights_only=True)
+    config = TrainConfig(epochs=2, early_stopping_patience=9, l2_network=0.01)
+    alone = make_loop(config, ListReader(list(range(ROWS)), batch_size=100)).run()
+    assert together["train"] == pytest.approx([e.train for e in alone.state.history], rel=1e-5)
+    for name, weights in alone.model.items():
+        torch.testing.assert_close(together["model"][name], weights, rtol=1e-4, atol=1e-6)
+
+
+def _short_rank(rank: int, world: int, folder: str, shares: list[list[int]]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+    config = TrainConfig(epochs=1, checkpoint_every_steps=2)
+    saved: list[int] = []
+    loop = make_loop(config, ListReader(shares[rank], batch_size=3), save=lambda s: saved.append(s.state.step))
+    last = loop.run()
+    torch.save({"steps": last.state.step, "saved": saved}, f"{folder}/out{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_a_rank_that_ran_out_goes_on_stepping_and_saving(tmp_path: Path) -> None:
+    mp.spawn(_short_rank, args=(2, str(tmp_path), [[0], list(range(1, ROWS))]), nprocs=2)  # type: ignore[no-untyped-call]
+    outs = [torch.load(tmp_path / f"out{rank}.pt", weights_only=True) for rank in range(2)]
+    assert outs[0] == outs[1] == {"steps": 8, "saved": [2, 4, 6, 8, 8]}
+
+
+# --- small parts ------------------------------------------------------------------------------------------------------
+
+
+def test_task_weights_default_to_one_over_the_mean_label() -> None:
+    assert task_weights(SPEC, TrainConfig()).tolist() == [0.25, 0.5]
+    assert task_weights(SPEC, TrainConfig(task_weights={"days": 3.0})).tolist() == [0.25, 3.0]
+    with pytest.raises(UserError, match="dayz"):
+        task_weights(SPEC, TrainConfig(task_weights={"dayz": 3.0}))
+
+
+def test_blank_row_fits_the_spec() -> None:
+    assert len(blank_row(SPEC)) == 1
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
+    loop = make_loop(TrainConfig(), ListReader(list(range(ROWS))))
+    with torch.no_grad():
+        loop.model.head.bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
+    with pytest.raises(UserError, match="learning_rate"):
+        loop.run()
+
+
+def test_an_empty_split_is_named() -> None:
+    with pytest.raises(UserError, match="train split has no rows"):
+        make_loop(TrainConfig(), ListReader([])).run()
