@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     forecasters: dict[str, tuple[Forecaster, PointRule]]
     with connected(cluster):
         forecasters = {model.name: (ModelForecaster(model.module), model.rule)}
-        for name, forecaster in fit_baselines(dataset, spec, config.baselines).items():
+        for name, forecaster in fit_baselines(source, manifest, config).items():
             rule = fit_rule(forecaster, source, validation, name=name, config=config.predict, cluster=cluster)
             forecasters[name] = (forecaster, rule)
         rows = evaluate(

@@ -17,39 +17,13 @@ from torch import Tensor, nn
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import (
-    ActivitySpec,
-    BucketFeature,
-    DatasetSpec,
-    SequenceColumn,
-    TaskSpec,
-    VocabularyFeature,
-    task_columns,
-)
 from m2m_model.contracts.store import Folder
+from tests.training.tiny import SPEC, random_table
 from training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.loop import Event, Loop, Snapshot, blank_row, task_weights
+from training.scoring import Source
 
-COLUMN = SequenceColumn(name="sales", expr="sum(sales)", edges=(1.0, 5.0), table="performance", scope="own")
-SPEC = DatasetSpec(
-    timezone="UTC",
-    sequence_length=4,
-    horizon=7,
-    availability_lag_days=0,
-    history_weeks=2,
-    advertiser_id_type="string",
-    scenarios=("a", "b"),
-    behavior=(COLUMN,),
-    performance=(COLUMN,),
-    profile=(VocabularyFeature(name="size", expr="size", values=("s", "m")),),
-    scenario_attributes=(BucketFeature(name="share", expr="share", edges=(0.5,)),),
-    tasks=(
-        TaskSpec(name="units", unit="units", table="performance", expr="x", scale=0, mean_label=4.0, max_label=20.0),
-        TaskSpec(name="days", unit="days", table="performance", expr="x", scale=0, mean_label=2.0, max_label=7.0),
-    ),
-    activity=ActivitySpec(table="performance", expr="count(*) > 0", min_active_days=1),
-)
 ROWS, BATCH = 24, 4
 CONTENT = {"model": "tiny"}
 
@@ -66,18 +40,9 @@ class Tiny(nn.Module):
 
 
 def rows() -> Batch:
-    random = np.random.default_rng(7)
-    columns: dict[str, np.ndarray] = {
-        "behavior_ids": random.integers(0, 5, (ROWS, 4)),
-        "performance_ids": random.integers(0, 5, (ROWS, 4)),
-        "profile_ids": random.integers(0, 4, (ROWS, 1)),
-        "attribute_ids": random.integers(0, 4, (ROWS, 1)),
-        "scenario_index": random.integers(0, 3, ROWS),
-        "dense": random.random((ROWS, SPEC.dense_size)),
-        **{name: random.random((ROWS, SPEC.history_size)) for name in task_columns(SPEC, "history")},
-        **{name: random.poisson(3.0, ROWS).astype(float) for name in task_columns(SPEC, "label")},
-    }
-    return Batch.from_columns(columns, SPEC)
+    table = random_table(ROWS, seed=7, labels=True)
+    source = Source(location="", spec=SPEC, batch_size=ROWS)
+    return source.batch(table)
 
 
 class ListReader:
