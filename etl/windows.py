@@ -81,7 +81,7 @@ def dataset_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.Reco
     calendars = _Calendars(facts, plan)
     for index, as_of in enumerate(plan.as_of):
         batch = _rows_of_day(calendars, facts, plan, index, as_of)
-        if batch.num_rows:
+        if batch is not None:
             yield as_of, batch
 
 
@@ -161,7 +161,7 @@ def signed_log1p(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as_of: AsOf) -> pa.RecordBatch:
+def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as_of: AsOf) -> pa.RecordBatch | None:
     spec = plan.spec
     end = as_of.day - spec.availability_lag_days - plan.start + 1
     begin = end - spec.sequence_length
@@ -172,6 +172,8 @@ def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as
     else:
         chosen = eligible.any(axis=1, keepdims=True) & plan.live[index][None, :]
     a, s = np.nonzero(chosen)
+    if not len(a):
+        return None
     columns: dict[str, pa.Array | np.ndarray] = {
         "advertiser_id": facts.advertisers.take(pa.array(a)),
         "scenario_id": pa.array(plan.scenarios, pa.string()).take(pa.array(s)),

@@ -6,9 +6,12 @@ Nothing outside this module knows about groceries.
 """
 
 import datetime
+import functools
+import operator
 from collections.abc import Mapping
 from importlib import resources
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -44,17 +47,16 @@ def read_package(spark: SparkSession) -> dict[str, DataFrame]:
     tables = {name: spark.read.parquet(str(folder.joinpath(f"{name}.parquet"))) for name in SOURCES}
     dates = {column: F.to_date(column) for column in ("start_date", "end_date")}
     tables["campaign_descriptions"] = tables["campaign_descriptions"].withColumns(dates)
-    # One row group means one Spark partition: spread it before the work.
-    tables["promotions"] = tables["promotions"].repartition(spark.sparkContext.defaultParallelism * 2)
     return tables
 
 
 def raw_tables(package: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
     """The canonical raw tables: performance (events), behavior (daily), profile and scenarios (snapshots)."""
     products = known_products(package["products"])
-    performance = sales_lines(package["transactions"], products, package["promotions"]).cache()
+    facings = levers(package["promotions"]).persist(StorageLevel.MEMORY_AND_DISK)
+    performance = sales_lines(package["transactions"], products, facings).cache()
     sales = daily_sales(performance).cache()
-    behavior = promotion_days(package["promotions"], products).unionByName(
+    behavior = promotion_days(facings, products).unionByName(
         coupon_days(package["coupons"], package["campaigns"], package["campaign_descriptions"], products)
     )
     return {
@@ -76,11 +78,22 @@ def known_products(products: DataFrame) -> DataFrame:
 
 
 def levers(promotions: DataFrame) -> DataFrame:
-    """Which levers a product had in a store and week: one row per key, although 12,785 keys come twice."""
-    return promotions.groupBy("product_id", "store_id", "week").agg(
-        F.max(F.col("display_location") != "0").alias("on_display"),
-        F.max(F.col("mailer_location") != "0").alias("in_mailer"),
+    """What a product had in a store and week: one row per key, although 12,785 keys come twice."""
+    levers = {
+        "on_display": F.col("display_location") != "0",
+        "in_mailer": F.col("mailer_location") != "0",
+        "front_page": F.col("mailer_location").isin(*FRONT_PAGE_MAILERS),
+        "end_cap": F.col("display_location").isin(*END_CAP_DISPLAYS),
+    }
+    bits = [F.when(has, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, has in enumerate(levers.values())]
+    keys = ("product_id", "store_id", "week")
+    # The largest table by far crosses the network once, as three integers and four bits.
+    packed = promotions.select(
+        *(F.col(key).cast("int") for key in keys), functools.reduce(operator.add, bits).alias("bits")
     )
+    merged = packed.groupBy(*keys).agg(F.bit_or("bits").alias("bits"))
+    flags = {name: F.col("bits").bitwiseAND(1 << bit) != 0 for bit, name in enumerate(levers)}
+    return merged.select(*keys, *(flag.alias(name) for name, flag in flags.items()))
 
 
 def channel(on_display: Column, in_mailer: Column) -> Column:
@@ -88,9 +101,10 @@ def channel(on_display: Column, in_mailer: Column) -> Column:
     return F.when(on_display & in_mailer, "display_mailer").when(on_display, "display").when(in_mailer, "mailer")
 
 
-def sales_lines(transactions: DataFrame, products: DataFrame, promotions: DataFrame) -> DataFrame:
-    """Transaction lines of known products as events, each in the channel that sold it."""
-    promoted = levers(promotions).withColumn("channel", channel(F.col("on_display"), F.col("in_mailer")))
+def sales_lines(transactions: DataFrame, products: DataFrame, facings: DataFrame) -> DataFrame:
+    """Transaction lines of known products as events, each in the channel that sold it (``facings``: :func:`levers`)."""
+    sold_by = channel(F.col("on_display"), F.col("in_mailer"))
+    promoted = facings.select("product_id", "store_id", "week", sold_by.alias("channel"))
     coupon_taken = (F.col("coupon_disc") > 0) | (F.col("coupon_match_disc") > 0)
     return (
         transactions.join(F.broadcast(products), on="product_id", how="inner")
@@ -128,14 +142,8 @@ def daily_sales(performance: DataFrame) -> DataFrame:
     )
 
 
-def promotion_days(promotions: DataFrame, products: DataFrame) -> DataFrame:
+def promotion_days(facings: DataFrame, products: DataFrame) -> DataFrame:
     """Facings (product x store) per advertiser and channel, the weekly facts laid on the week's days."""
-    facings = promotions.groupBy("product_id", "store_id", "week").agg(
-        F.max(F.col("display_location") != "0").alias("on_display"),
-        F.max(F.col("mailer_location") != "0").alias("in_mailer"),
-        F.max(F.col("mailer_location").isin(*FRONT_PAGE_MAILERS)).alias("front_page"),
-        F.max(F.col("display_location").isin(*END_CAP_DISPLAYS)).alias("end_cap"),
-    )
     weekly = (
         facings.join(F.broadcast(products), on="product_id", how="inner")
         .withColumn("scenario_id", channel(F.col("on_display"), F.col("in_mailer")))
@@ -158,9 +166,9 @@ def coupon_days(coupons: DataFrame, campaigns: DataFrame, descriptions: DataFram
     """Coupons live and households targeted per advertiser and day of a running campaign."""
     running = descriptions.select(
         "campaign_id",
-        F.explode(
-            F.sequence(F.greatest("start_date", F.lit(FIRST_DAY)), F.least("end_date", F.lit(LAST_DAY)))
-        ).alias("day"),
+        F.explode(F.sequence(F.greatest("start_date", F.lit(FIRST_DAY)), F.least("end_date", F.lit(LAST_DAY)))).alias(
+            "day"
+        ),
     )
     offers = coupons.join(F.broadcast(products), on="product_id", how="inner").select(
         "advertiser_id", "campaign_id", "coupon_upc"
