@@ -43,7 +43,7 @@ def forecaster() -> ModelForecaster:
 
 def test_an_address_where_nothing_answers_is_named() -> None:
     ray.shutdown()
-    with pytest.raises(UserError, match="127.0.0.1:1"), connected(ClusterConfig(address="127.0.0.1:1")):
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:1"), connected(ClusterConfig(address="127.0.0.1:1")):
         pass
 
 
