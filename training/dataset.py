@@ -1,0 +1,90 @@
+"""A published dataset as seen from the training side: its files, its spec, and its columns as arrays."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.contracts.store import FileEntry, Folder, read_manifest
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The Parquet files of one split, in manifest order."""
+
+    folder: Folder
+    files: tuple[FileEntry, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    def check_sizes(self) -> None:
+        """Raises UserError, naming the file, if one is missing or has another size than the manifest says."""
+        infos = self.folder.filesystem.get_file_info([self.folder.join(file.path) for file in self.files])
+        for file, info in zip(self.files, infos, strict=True):
+            if info.size != file.bytes:
+                raise damaged(self.folder, file, f"must have {file.bytes} bytes, however: {info.size}")
+
+    def find_damage(self) -> UserError | None:
+        """The error that names the first file whose content is not what was published, if there is one."""
+        for file in self.files:
+            try:
+                content = self.folder.read_bytes(file.path)
+            except OSError as error:
+                return damaged(self.folder, file, str(error))
+            if hashlib.sha256(content).hexdigest() != file.sha256:
+                return damaged(self.folder, file, "its checksum is not the manifest's")
+        return None
+
+
+def damaged(folder: Folder, file: FileEntry, reason: str) -> UserError:
+    return UserError(f"{folder.uri}/{file.path} is damaged ({reason}): rebuild the dataset")
+
+
+def open_split(location: str, split: str) -> SplitFiles:
+    """Files of a split of the dataset published at ``location``."""
+    folder = Folder.at(location)
+    manifest = read_manifest(folder, kind="dataset", build_hint="run jobs/build_dataset.py first")
+    files = SplitFiles(folder, manifest.select(split=split))
+    files.check_sizes()
+    return files
+
+
+def batch_column_names(spec: DatasetSpec) -> list[str]:
+    """The columns that a batch is made of."""
+    names = ["scenario_index", "behavior_ids", "performance_ids", "profile_ids", "attribute_ids", "dense"]
+    return [*names, *task_columns(spec, "history"), *task_columns(spec, "label")]
+
+
+def batch_columns(table: pa.Table, spec: DatasetSpec) -> dict[str, np.ndarray]:
+    """The batch columns that ``table`` has as arrays: [rows], or [rows, length] for lists.
+
+    Raises:
+        UserError: the lists of a column differ in length.
+    """
+    wanted: Sequence[str] = [name for name in batch_column_names(spec) if name in table.column_names]
+    return {name: _array(table[name], name) for name in wanted}
+
+
+def _array(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    if not pa.types.is_list(column.type):
+        values: np.ndarray = column.to_numpy()
+        return values
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # pyarrow < 15 keeps an empty column chunked
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    rows = len(array)
+    if rows == 0:
+        return flat.reshape(0, 0)
+    lengths = pc.min_max(pc.list_value_length(array)).as_py()
+    if lengths["min"] != lengths["max"]:
+        raise UserError(f"{name} must have lists of one length, however: {lengths['min']} to {lengths['max']}")
+    reshaped: np.ndarray = flat.reshape(rows, lengths["max"])
+    return reshaped

@@ -1,0 +1,76 @@
+"""petastorm as a reader, in its own pinned environment (``make venv-petastorm``).
+
+Row groups are dealt to ranks and shuffled by petastorm; rows within a row group keep their order. An interrupted epoch
+starts over.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.fs as pafs
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import DatasetSpec
+from training.dataset import SplitFiles, batch_column_names
+from training.readers.base import Progress, rebatched
+
+
+@dataclass(frozen=True, kw_only=True)
+class PetastormReader:
+    split: SplitFiles
+    spec: DatasetSpec
+    batch_size: int
+    seed: int
+    shuffle_blocks: int
+    rank: int
+    world: int
+
+    def __post_init__(self) -> None:
+        _petastorm()
+        if not isinstance(self.split.folder.filesystem, pafs.LocalFileSystem):
+            raise UserError('the petastorm reader reads local or mounted paths only: set reader.name = "parquet"')
+
+    def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
+        try:
+            for batch in rebatched(self._pieces(epoch), self.batch_size, self.spec):
+                yield batch, {}
+        except UserError:
+            raise
+        except Exception as error:
+            raise (self.split.find_damage() or error) from None
+
+    def _pieces(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
+        petastorm = _petastorm()
+        if self.rank >= sum(len(file.row_groups) for file in self.split.files):
+            return  # petastorm refuses a shard without row groups
+        with petastorm.make_batch_reader(
+            ["file://" + self.split.folder.join(file.path) for file in self.split.files],
+            schema_fields=batch_column_names(self.spec),
+            reader_pool_type="thread",
+            workers_count=1,
+            num_epochs=1,
+            cur_shard=self.rank,
+            shard_count=self.world,
+            shuffle_row_groups=True,
+            seed=self.seed * 1_000_003 + epoch,
+        ) as reader:
+            for row_group in reader:
+                yield {name: _stacked(array) for name, array in row_group._asdict().items()}
+
+
+def _stacked(array: np.ndarray) -> np.ndarray:
+    return np.stack(list(array)) if array.dtype == object else array
+
+
+def _petastorm() -> Any:
+    try:
+        import petastorm
+    except ImportError:
+        raise UserError(
+            'reader.name = "petastorm" needs petastorm 0.12.1 with pyarrow 14.0.2 and numpy 1.26, which do not go '
+            "together with this environment: make venv-petastorm, and run the job with .venv-petastorm/bin/python"
+        ) from None
+    return petastorm

@@ -1,0 +1,43 @@
+"""All readers, by name."""
+
+import importlib
+
+from m2m_model.contracts.spec import DatasetSpec
+from training.config import ReaderConfig, TrainConfig
+from training.dataset import open_split
+from training.readers.base import Reader
+
+READERS = {
+    "parquet": ("training.readers.parquet", "ParquetReader"),
+    "ray_data": ("training.readers.ray_data", "RayDataReader"),
+    "petastorm": ("training.readers.petastorm", "PetastormReader"),
+}
+"""Imported when chosen: they need different environments."""
+
+
+def open_reader(
+    location: str,
+    spec: DatasetSpec,
+    config: ReaderConfig,
+    *,
+    split: str,
+    train: TrainConfig,
+    rank: int,
+    world: int,
+) -> Reader:
+    """Rank ``rank`` of ``world``'s share of a split of the dataset published at ``location``.
+
+    Raises:
+        UserError: the reader's library is not installed, or a file is missing or has the wrong size.
+    """
+    module, name = READERS[config.name]
+    reader: Reader = getattr(importlib.import_module(module), name)(
+        split=open_split(location, split),
+        spec=spec,
+        batch_size=-(-train.batch_size // world),
+        seed=train.seed,
+        shuffle_blocks=config.shuffle_blocks,
+        rank=rank,
+        world=world,
+    )
+    return reader
