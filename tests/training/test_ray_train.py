@@ -1,0 +1,118 @@
+"""Training through Ray Train: two workers finish, a killed job resumes, a fresh run does not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from m2m_model.contracts.errors import UserError
+from tests.training.tiny import MODEL, SPEC, publish_tables, random_table
+from training.checkpoint import run_content
+from training.config import ClusterConfig, TrainConfig, TrainingConfig
+from training.loop import Snapshot
+from training.ray_train import TrainJob, train
+
+pytestmark = pytest.mark.ray
+
+ROWS = 61
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    parts = {"train-0": 40, "train-1": 21, "validation-0": 17, "test-0": 5}
+    tables = {
+        name: (random_table(rows, seed=seed, labels=True), {"split": name.partition("-")[0], "dt": "2017-03-01"})
+        for seed, (name, rows) in enumerate(parts.items())
+    }
+    publish_tables(str(folder), "dataset", tables)
+    return folder
+
+
+def job(dataset: Path, storage: Path, *, workers: int = 1, epochs: int = 2) -> TrainJob:
+    config = TrainingConfig(
+        train=TrainConfig(epochs=epochs, batch_size=8, checkpoint_every_steps=3, early_stopping_patience=9),
+        cluster=ClusterConfig(workers=workers, cpus_per_worker=1),
+    )
+    return TrainJob(
+        dataset=str(dataset),
+        spec=SPEC,
+        model=MODEL,
+        config=config,
+        content=run_content(MODEL, config, dataset_generation="g"),
+        storage=str(storage),
+        name="tiny",
+    )
+
+
+def same_weights(left: Snapshot, right: Snapshot) -> bool:
+    return all(torch.equal(left.model[name], weights) for name, weights in right.model.items())
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_two_workers_with_uneven_shards_finish(dataset: Path, tmp_path: Path) -> None:
+    last = train(job(dataset, tmp_path, workers=2), resume=False, rows=ROWS)
+    assert last.state.finished
+    assert [losses.epoch for losses in last.state.history] == [0, 1]
+    assert last.best is not None
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_a_finished_run_is_resumed_only_on_request(dataset: Path, tmp_path: Path) -> None:
+    first = train(job(dataset, tmp_path), resume=False, rows=ROWS)
+    # A start afresh that went on from the first run would have nothing to do, and leave its folder the only one.
+    (before,) = tmp_path.iterdir()
+    again = train(job(dataset, tmp_path), resume=False, rows=ROWS)
+    (after,) = tmp_path.iterdir()
+    assert before.name != after.name
+    assert same_weights(again, first)
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_too_small_a_cluster_is_an_error_instead_of_a_wait(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 training workers of 1 CPU need 3 CPUs"):
+        train(job(dataset, tmp_path, workers=3), resume=False, rows=ROWS)
+
+
+KILLED = """
+import sys, pathlib, ray
+from tests.training.test_ray_train import job, ROWS
+from training.ray_train import train
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+train(job(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), epochs=int(sys.argv[3])), resume=True, rows=ROWS)
+"""
+
+
+def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path, _cluster: None) -> None:
+    epochs = 12
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    arguments = [sys.executable, "-c", KILLED, str(dataset), str(killed), str(epochs)]
+    # A session of its own, so that its cluster's processes can be ended with it.
+    process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(killed.rglob("state.json"))) < 2:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = train(job(dataset, killed, epochs=epochs), resume=True, rows=ROWS)
+    expected = train(job(dataset, unbroken, epochs=epochs), resume=False, rows=ROWS)
+    assert len(list(killed.iterdir())) == 1
+    assert resumed.state == expected.state
+    assert same_weights(resumed, expected)
