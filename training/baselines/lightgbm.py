@@ -29,7 +29,7 @@ PARAMETERS = {
     "learning_rate": 0.1,
     "num_leaves": 31,
     "min_data_in_leaf": 50,
-    "feature_fraction": 0.3,
+    "feature_fraction": 0.2,
     "max_bin": 63,
     "force_row_wise": True,
     "deterministic": True,
@@ -52,7 +52,8 @@ class LightGbmForecaster:
             if booster is not None and len(batch):
                 scores = booster.predict(rows.inputs, raw_score=True, num_threads=THREADS)
                 means[:, task] = np.exp(scores + rows.log_offset[:, task])
-        return np.minimum(means, upper_bounds(self.spec))
+        bounded: Float[np.ndarray, "N M"] = np.minimum(means, upper_bounds(self.spec))
+        return bounded
 
 
 def fit_lightgbm(
@@ -82,7 +83,7 @@ def fit_lightgbm(
             boosters.append(None)
             continue
         for data, rows in ((learn_data, learn), (judge_data, judge)):
-            data.set_label(rows.labels[:, task]).set_init_score(rows.log_offset[:, task])
+            data.set_label(rows.labels[:, task].copy()).set_init_score(rows.log_offset[:, task].copy())
         stopping = lightgbm.early_stopping(STOPPING_ROUNDS, verbose=False)
         booster = lightgbm.train(
             parameters, learn_data, num_boost_round=rounds, valid_sets=[judge_data], callbacks=[stopping]

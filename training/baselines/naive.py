@@ -21,13 +21,15 @@ NaiveRule = Callable[[Float[np.ndarray, "N M H"], DatasetSpec], Float[np.ndarray
 
 def last_7_days(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
     """The most recent week's sum, scaled to the horizon."""
-    return history[..., 0] * (spec.horizon / DAYS_OF_A_WEEK)
+    forecast: Float[np.ndarray, "N M"] = history[..., 0] * (spec.horizon / DAYS_OF_A_WEEK)
+    return forecast
 
 
 def mean_28_days(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
     """The mean day of the most recent four weeks times the horizon."""
     _need_weeks(spec, 4, "mean_28_days")
-    return history[..., :4].sum(axis=-1) * (spec.horizon / 28)
+    forecast: Float[np.ndarray, "N M"] = history[..., :4].sum(axis=-1) * (spec.horizon / 28)
+    return forecast
 
 
 def median_5_weeks(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
@@ -44,7 +46,9 @@ class NaiveForecaster:
     spec: DatasetSpec
 
     def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]:
-        return np.minimum(self.rule(batch.history.double().numpy(), self.spec), upper_bounds(self.spec))
+        forecast = self.rule(batch.history.double().numpy(), self.spec)
+        bounded: Float[np.ndarray, "N M"] = np.minimum(forecast, upper_bounds(self.spec))
+        return bounded
 
 
 def upper_bounds(spec: DatasetSpec) -> Float[np.ndarray, "M"]:
