@@ -4,9 +4,9 @@ Letters: B rows of a rank's batch, M tasks.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +20,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.losses import l2_penalty, poisson_loss
 from training.config import TrainConfig
-
-
-class Reader(Protocol):
-    """This rank's share of one split."""
-
-    def epoch(self, epoch: int, progress: Any) -> Iterable[tuple[Batch, Any]]:
-        """Batches of an epoch, from ``progress`` on; each with the progress that continues after it."""
-        ...
+from training.readers.base import Progress, Reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +34,12 @@ class EpochLosses:
 
 @dataclass(kw_only=True)
 class LoopState:
-    """Where training stands; JSON-able. The same on all ranks but for ``progress``, a list by rank when saved."""
+    """Where training stands; JSON-able, the same on all ranks."""
 
     epoch: int = 0
     step: int = 0
-    progress: list[Any] | None = None
-    """Reader progress in this epoch; None at its start."""
+    progress: list[Progress] | None = None
+    """What the ranks' readers had last in an interrupted epoch; None at an epoch's start."""
     loss_sum: float = 0.0
     rows: int = 0
     best_loss: float = math.inf
@@ -138,16 +131,16 @@ class Loop:
         while not self.state.finished:
             self._train_epoch()
             self._close_epoch(self._validate())
-            self._save(progress=None)
+            self._save(None)
         return self._snapshot(None)
 
     def _train_epoch(self) -> None:
         self.model.train()
         state = self.state
         batches = iter(self.readers["train"].epoch(state.epoch, state.progress))
+        progress: Progress | None = None
         while True:
-            batch, progress = next(batches, (None, state.progress))
-            state.progress = progress
+            batch, progress = next(batches, (None, progress))
             rows = int(self._total([0.0 if batch is None else len(batch)])[0])
             if rows == 0:
                 return
@@ -158,7 +151,7 @@ class Loop:
             if self.rank == 0:
                 self.tell(Event(epoch=state.epoch, step=state.step, rows=state.rows, loss=state.loss_sum / state.rows))
             if state.step % self.config.checkpoint_every_steps == 0:
-                self._save(progress=progress)
+                self._save(progress)
 
     def _step(self, batch: Batch | None, rows: int) -> float:
         """One optimizer step over ``rows`` rows of all ranks; returns their summed loss."""
@@ -217,14 +210,15 @@ class Loop:
         stopped = state.epochs_since_best >= self.config.early_stopping_patience
         state.finished = state.epoch >= self.config.epochs or stopped
 
-    def _save(self, *, progress: Any) -> None:
-        everyones: list[Any] = [progress]
+    def _save(self, progress: Progress | None) -> None:
+        everyones: list[Progress | None] = [progress]
         if self.world > 1:
             everyones = [None] * self.world
             dist.all_gather_object(everyones, progress)
-        self.save(self._snapshot(None if all(one is None for one in everyones) else everyones))
+        # A rank without a batch since the start or the resume has nothing that the others' progress does not say.
+        self.save(self._snapshot([one for one in everyones if one is not None] or None))
 
-    def _snapshot(self, progress: list[Any] | None) -> Snapshot:
+    def _snapshot(self, progress: list[Progress] | None) -> Snapshot:
         state = LoopState(**{**vars(self.state), "progress": progress, "history": list(self.state.history)})
         return Snapshot(
             model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), state=state, best=self.best

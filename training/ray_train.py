@@ -86,7 +86,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
     # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
     name = job.prefix + new_generation()
-    start = _newest(job) if resume else None
+    start = _newest(job, job.prefix) if resume else None
     board = ray.remote(Board).options(num_cpus=0).remote()
     trainer = TorchTrainer(
         _worker,
@@ -110,7 +110,8 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
             if causes:
                 raise causes[0] from None
             raise
-    final = _newest(job)
+    # A run that resumed what was finished already reports nothing more.
+    final = _newest(job, name) or start
     assert final is not None, "a finished run has reported a checkpoint"
     snapshot = load_checkpoint(final, job.spec, job.content)
     _remove_runs(job, keep=final)
@@ -195,12 +196,10 @@ class _watching:  # noqa: N801 - reads as a verb in a with statement
             self._show()
 
 
-def _newest(job: TrainJob) -> Folder | None:
-    """The newest complete checkpoint among all runs of the same data and configuration."""
+def _newest(job: TrainJob, prefix: str) -> Folder | None:
+    """The newest complete checkpoint among the runs whose names start with ``prefix``."""
     return newest_checkpoint(
-        checkpoint
-        for run in _subfolders(Folder.at(job.storage), job.prefix)
-        for checkpoint in _subfolders(run, "check")
+        checkpoint for run in _subfolders(Folder.at(job.storage), prefix) for checkpoint in _subfolders(run, "check")
     )
 
 

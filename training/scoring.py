@@ -23,6 +23,7 @@ from m2m_model.contracts.schema import KEYS, dataset_schema, prediction_schema
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, data_path
 from training.config import ClusterConfig
+from training.dataset import batch_columns
 from training.forecast import PointRule
 from training.preflight import check_resources
 from training.progress import Display
@@ -72,28 +73,7 @@ class Source:
             ) from None
 
     def batch(self, table: pa.Table) -> Batch:
-        return Batch.from_columns(batch_columns(table), self.spec)
-
-
-def batch_columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns that a batch is made of; list columns as [rows, length].
-
-    Raises:
-        UserError: the lists of a column have unequal lengths.
-    """
-    columns = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if name in KEYS:
-            continue
-        if not pa.types.is_list(column.type):
-            columns[name] = column.to_numpy(zero_copy_only=False)
-            continue
-        values = column.flatten().to_numpy(zero_copy_only=False)
-        if len(table) and len(set(np.diff(column.offsets.to_numpy()).tolist())) > 1:
-            raise UserError(f"lists of {name} must all have one length, however: they differ; rebuild the dataset")
-        columns[name] = values.reshape(len(table), -1) if len(table) else values
-    return columns
+        return Batch.from_columns(batch_columns(table, self.spec), self.spec)
 
 
 @dataclass(frozen=True, kw_only=True)

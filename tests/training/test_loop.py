@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.training.tiny import SPEC, random_table
 from training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.loop import Event, Loop, Snapshot, blank_row, task_weights
+from training.readers.base import Progress
 from training.scoring import Source
 
 ROWS, BATCH = 24, 4
@@ -46,17 +47,17 @@ def rows() -> Batch:
 
 
 class ListReader:
-    """Batches of some rows, in an order of the epoch's own; progress is the number of batches done."""
+    """Batches of some rows, in an order of the epoch's own; progress holds the number of batches done."""
 
     def __init__(self, chosen: list[int], batch_size: int = BATCH) -> None:
         self.rows, self.batch_size = rows().select(torch.tensor(chosen, dtype=torch.long)), batch_size
 
-    def epoch(self, epoch: int, progress: Any) -> Iterator[tuple[Batch, Any]]:
-        done = progress[0] if isinstance(progress, list) else progress or 0
+    def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
+        done = max((one["batches"] for one in progress or ()), default=0)
         order = np.random.default_rng(epoch).permutation(len(self.rows))
         for number, start in enumerate(range(0, len(order), self.batch_size), start=1):
             if number > done:
-                yield self.rows.select(torch.from_numpy(order[start : start + self.batch_size])), number
+                yield self.rows.select(torch.from_numpy(order[start : start + self.batch_size])), {"batches": number}
 
 
 def make_loop(config: TrainConfig, train: Any, **callbacks: Any) -> Loop:

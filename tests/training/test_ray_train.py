@@ -98,7 +98,8 @@ train(job(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), epochs=int(sys.a
 """
 
 
-def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path, _cluster: None) -> None:
+@pytest.mark.usefixtures("_cluster")
+def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path) -> None:
     epochs = 12
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
     arguments = [sys.executable, "-c", KILLED, str(dataset), str(killed), str(epochs)]
