@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import ZERO_ID, DatasetSpec
-from training.baselines.naive import DAYS_OF_A_WEEK, history_offset, upper_bounds
+from m2m_model.output import history_rate
+from training.baselines.naive import DAYS_OF_A_WEEK, upper_bounds
 
 THREADS = 2
 STOPPING_ROUNDS = 20
@@ -106,7 +107,7 @@ class _Rows:
         return cls(
             inputs=input_matrix(batch),
             labels=batch.labels.numpy(),
-            log_offset=np.log(history_offset(batch.history.double().numpy(), spec)),
+            log_offset=history_rate(batch.history.double(), spec).log().numpy(),
         )
 
     @classmethod

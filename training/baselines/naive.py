@@ -1,4 +1,4 @@
-"""Naive forecasts from the rows' own weekly sums, and the offset that models start from.
+"""Naive forecasts from the rows' own weekly sums.
 
 Letters: N rows, M tasks, H history values of a task (weekly sums, most recent first, then the T-day sum).
 """
@@ -14,8 +14,6 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 
 DAYS_OF_A_WEEK = 7
-OFFSET_FLOOR = 0.1
-OFFSET_WEEKS = (1, 2, 4)
 NaiveRule = Callable[[Float[np.ndarray, "N M H"], DatasetSpec], Float[np.ndarray, "N M"]]
 
 
@@ -54,15 +52,6 @@ class NaiveForecaster:
 def upper_bounds(spec: DatasetSpec) -> Float[np.ndarray, "M"]:
     """The largest possible label of each task, infinite where a day has no bound."""
     return np.array([np.inf if t.daily_max is None else float(t.daily_max * spec.horizon) for t in spec.tasks])
-
-
-def history_offset(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
-    """0.1 + the mean of the 7-, 14-, 28- and T-day rates per horizon, of as many of them as the history has."""
-    weeks = [w for w in OFFSET_WEEKS if w <= spec.history_weeks]
-    rates = [history[..., :w].sum(axis=-1) / (DAYS_OF_A_WEEK * w) for w in weeks]
-    rates.append(history[..., -1] / spec.sequence_length)
-    mean: Float[np.ndarray, "N M"] = np.mean(rates, axis=0)
-    return OFFSET_FLOOR + mean * spec.horizon
 
 
 def _need_weeks(spec: DatasetSpec, weeks: int, name: str) -> None:

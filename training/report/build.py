@@ -1,0 +1,208 @@
+"""The report: one self-contained HTML page and the metrics as CSV, from what the other jobs published."""
+
+import base64
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import MANIFEST, Folder, Manifest, read_manifest
+from training.baselines.registry import BASELINES
+from training.report.plots import correlations, error_by_scenario, forecast_against_truth, training_curves
+from training.report.shuffle import ShuffleCost
+from training.report.tables import (
+    Metrics,
+    cell_table,
+    headline_table,
+    history_csv,
+    history_table,
+    metrics_csv,
+    parse_metrics,
+)
+
+INDEX, METRICS, HISTORY = "index.html", "metrics.csv", "metrics_by_history.csv"
+EVALUATE_HINT = "run jobs/evaluate.py first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """Published folders, and what only the caller knows."""
+
+    name: str
+    command: str
+    dataset: str
+    model: str
+    evaluation: str
+    predictions: str
+    """Folder of ``dt=`` folders; it may not exist yet."""
+    shuffle: ShuffleCost | None
+
+
+def build_report(inputs: ReportInputs, out: str) -> str:
+    """Write the report into ``out``, each file whole or not at all, the page last; returns the page's path.
+
+    Raises:
+        UserError: there is no evaluation, model or dataset, or the evaluation is of another model than the live one.
+    """
+    dataset = read_manifest(Folder.at(inputs.dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
+    model = read_manifest(Folder.at(inputs.model), kind="model", build_hint="run jobs/train.py first")
+    folder = Folder.at(inputs.evaluation)
+    evaluation = read_manifest(folder, kind="evaluation", build_hint=EVALUATE_HINT)
+    if evaluation.content["model_version"] != model.generation:
+        raise UserError(
+            f"{inputs.evaluation} is of model {evaluation.content['model_version']}, the live one is "
+            f"{model.generation}: run jobs/evaluate.py again"
+        )
+    rows = parse_metrics(_file(folder, evaluation, role="metrics").decode())
+    metrics = Metrics(rows)
+    name = next((m for m in metrics.models if m not in BASELINES), metrics.models[0])
+    forecasts = _forecasts(folder, evaluation, name)
+    training = json.loads(_file(Folder.at(inputs.model), model, role="training.json"))
+    page = _render(
+        inputs=inputs,
+        facts=_facts(inputs, dataset, model, evaluation, name),
+        headline=headline_table(metrics),
+        cells=[cell_table(metrics, m, f) for m, f in _METRIC_ORDER],
+        history=history_table(metrics),
+        pictures=_pictures(metrics, forecasts, training),
+        left_out=[r for r in rows if r.scenario == r.task == "overall" and r.left_out and r.segment == "eligible"],
+        day=last_day(inputs.predictions),
+        model_name=name,
+    )
+    target = Folder.at(out)
+    for file, text in ((METRICS, metrics_csv(rows)), (HISTORY, history_csv(rows)), (INDEX, page)):
+        target.replace_bytes(file, text.encode())
+    return f"{out.rstrip('/')}/{INDEX}"
+
+
+_METRIC_ORDER = (("nmae", "point"), ("smape", "point"), ("nmae", "mean"), ("smape", "mean"))
+
+
+def scenario_correlations(
+    rows: pa.Table, tasks: Sequence[str], scenarios: Sequence[str]
+) -> tuple[Float[np.ndarray, "M S S"], Float[np.ndarray, "M S S"]]:
+    """Pearson of labels between scenarios over the same advertiser and as-of day, raw and of log1p.
+
+    NaN where a pair has fewer than three common rows or a constant label.
+    """
+    keys = zip(rows["advertiser_id"].to_pylist(), rows["as_of"].to_pylist(), strict=True)
+    numbers: dict[Any, int] = {}
+    samples = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+    index = {scenario: position for position, scenario in enumerate(scenarios)}
+    columns = np.array([index[scenario] for scenario in rows["scenario_id"].to_pylist()], dtype=np.int64)
+    raw = np.full((len(tasks), len(scenarios), len(scenarios)), np.nan)
+    log = raw.copy()
+    for position, task in enumerate(tasks):
+        wide = np.full((len(numbers), len(scenarios)), np.nan)
+        wide[samples, columns] = rows[f"label_{task}"].to_numpy()
+        for i in range(len(scenarios)):
+            for j in range(len(scenarios)):
+                raw[position, i, j] = _pearson(wide[:, i], wide[:, j])
+                log[position, i, j] = _pearson(np.log1p(wide[:, i]), np.log1p(wide[:, j]))
+    return raw, log
+
+
+def _pearson(x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) -> float:
+    both = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[both], y[both]
+    if len(x) < 3 or x.std() == 0 or y.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def last_day(predictions: str) -> dict[str, Any] | None:
+    """Key numbers of the most recent published prediction day; None if there is none."""
+    root = Folder.at(predictions)
+    selector = pafs.FileSelector(root.path, recursive=False, allow_not_found=True)
+    names = sorted(i.base_name for i in root.filesystem.get_file_info(selector) if i.base_name.startswith("dt="))
+    published = [name for name in names if root.exists(f"{name}/{MANIFEST}")]
+    if not published:
+        return None
+    folder = Folder.at(f"{predictions.rstrip('/')}/{published[-1]}")
+    manifest = read_manifest(folder, kind="predictions", build_hint="run jobs/predict.py first")
+    table = _tables(folder, manifest)
+    tasks = [name.removesuffix("_point") for name in table.column_names if name.endswith("_point")]
+    scenarios = np.array(table["scenario_id"].to_pylist())
+    return {
+        "date": published[-1].removeprefix("dt="),
+        "version": manifest.content["model_version"],
+        "rows": len(table),
+        "advertisers": len(set(table["advertiser_id"].to_pylist())),
+        "tasks": tasks,
+        "totals": [
+            (
+                scenario,
+                int((scenarios == scenario).sum()),
+                [_total(table, f"{t}_mean", scenarios == scenario) for t in tasks],
+            )
+            for scenario in sorted(set(scenarios.tolist()))
+        ],
+        "zero": [float((table[f"{t}_point"].to_numpy() == 0).mean()) for t in tasks],
+    }
+
+
+def _total(table: pa.Table, column: str, chosen: np.ndarray) -> float:
+    return float(table[column].to_numpy()[chosen].sum())
+
+
+def _file(folder: Folder, manifest: Manifest, *, role: str) -> bytes:
+    entries = manifest.select(role=role)
+    if not entries:
+        raise UserError(f"{folder.uri} must hold a file with role {role!r}, however: it has none; {EVALUATE_HINT}")
+    return folder.read_bytes(entries[0].path)
+
+
+def _tables(folder: Folder, manifest: Manifest, **partition: str) -> pa.Table:
+    entries = [entry for entry in manifest.select(**partition) if entry.path.endswith(".parquet")]
+    if not entries:
+        raise UserError(f"{folder.uri} must hold Parquet files of {partition or 'rows'}, however: it has none")
+    return pa.concat_tables([pq.read_table(pa.BufferReader(folder.read_bytes(e.path))) for e in entries])
+
+
+def _forecasts(folder: Folder, manifest: Manifest, model: str) -> pa.Table:
+    return _tables(folder, manifest, model=model)
+
+
+def _pictures(metrics: Metrics, rows: pa.Table, training: Mapping[str, Any]) -> dict[str, str]:
+    """SVG pictures as data URIs, by name."""
+    eligible = rows.filter(rows["eligible"])
+    raw, log = scenario_correlations(rows, metrics.tasks, metrics.scenarios)
+    pictures = {
+        "truth": forecast_against_truth(
+            {t: eligible[f"{t}_mean"].to_numpy() for t in metrics.tasks},
+            {t: eligible[f"label_{t}"].to_numpy() for t in metrics.tasks},
+        ),
+        "scenarios": error_by_scenario(metrics),
+        "training": training_curves(training["epochs"]),
+        "correlations": correlations(raw, log, metrics.tasks, metrics.scenarios),
+    }
+    return {name: "data:image/svg+xml;base64," + base64.b64encode(s.encode()).decode() for name, s in pictures.items()}
+
+
+def _facts(
+    inputs: ReportInputs, dataset: Manifest, model: Manifest, evaluation: Manifest, name: str
+) -> list[tuple[str, str]]:
+    """What was run, line by line."""
+    facts = [("run", inputs.name), ("command", inputs.command), ("model", f"{name}, generation {model.generation}")]
+    rows = dataset.content.get("rows_by_scenario", {})
+    for split, (first, last) in dataset.content.get("splits", {}).items():
+        facts.append((split, f"as-of {first} to {last}, {sum(rows.get(split, {}).values()):,} rows"))
+    facts.append(("dataset", f"generation {dataset.generation}, built {dataset.created_at}"))
+    facts.append(("features", str(evaluation.content["feature_fingerprint"])))
+    facts.append(("evaluation", f"generation {evaluation.generation}, made {evaluation.created_at}"))
+    return facts
+
+
+def _render(**values: Any) -> str:
+    template = importlib.resources.files("training.report").joinpath("report.html").read_text()
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(template).render(**values)
