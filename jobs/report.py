@@ -1,4 +1,4 @@
-"""The report of a run: ``out/report/index.html`` and the metrics as CSV, from dataset, model, evaluation, predictions."""
+"""The report of a run: a self-contained page and the metrics as CSV, from what the other jobs published."""
 
 import sys
 from collections.abc import Sequence

@@ -1,0 +1,237 @@
+"""The report: its files, its sections and its numbers, from a small evaluation made by the real code."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish
+from tests.training.tiny import SPEC, publish_tables, random_table
+from training.baselines.naive import NaiveForecaster, last_7_days, median_5_weeks
+from training.evaluate import Evaluate
+from training.forecast import PointRule, TaskRule
+from training.metrics import MetricRow, MetricSums, to_csv
+from training.report.build import ReportInputs, build_report, scenario_correlations
+from training.report.shuffle import shuffle_cost, swap_attributes
+from training.report.tables import Metrics, parse_metrics, shade
+from training.scoring import Forecaster, Source
+
+RULE = PointRule(tasks={name: TaskRule(threshold=0.5, scale=0.9) for name in SPEC.task_names})
+SECTIONS = {"run", "headline", "cells", "truth", "scenarios", "training", "correlations", "history", "shuffle", "day"}
+
+
+class AttributeReader:
+    """A forecaster that looks at nothing but the scenario's attribute."""
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        return np.repeat(batch.attributes[:, :1].double().numpy(), len(SPEC.tasks), axis=1)
+
+
+def with_scenario_attributes(table: pa.Table) -> pa.Table:
+    """Attributes that tell the scenario, and labels equal to them: the truth is in the attribute alone."""
+    index = table["scenario_index"].to_numpy().astype(int)
+    field = table.schema.field("attribute_ids")
+    position = table.schema.get_field_index("attribute_ids")
+    table = table.set_column(position, field, pa.array((index[:, None]).tolist(), field.type))
+    for task in SPEC.task_names:
+        name = f"label_{task}"
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), pa.array(index * 1.0))
+    return table
+
+
+def publish_files(location: Path, kind: str, files: Mapping[str, bytes], content: Mapping[str, str]) -> str:
+    """Publish files whose role is their name; returns the generation."""
+    folder, generation = Folder.at(location), new_generation()
+    entries = [
+        folder.write_bytes(data_path(generation, name), data).model_copy(update={"partition": {"role": name}})
+        for name, data in files.items()
+    ]
+    publish(
+        folder,
+        Manifest(kind=kind, generation=generation, created_at="", files=tuple(entries), content=dict(content)),
+    )
+    return generation
+
+
+def publish_evaluation(out: Path, source: Source, dataset: Manifest, model_version: str) -> list[MetricRow]:
+    forecasters: dict[str, Forecaster] = {
+        "m2m": NaiveForecaster(rule=median_5_weeks, spec=SPEC),
+        "last_7_days": NaiveForecaster(rule=last_7_days, spec=SPEC),
+    }
+    folder, generation = Folder.at(out), new_generation()
+    files, rows = [], []
+    for name, forecaster in forecasters.items():
+        score = Evaluate(
+            source=source, forecaster=forecaster, rule=RULE, model=name, out=str(out), generation=generation
+        )
+        total = {forecast: MetricSums(tasks=SPEC.task_names) for forecast in ("mean", "point")}
+        for entry in dataset.select(split="test"):
+            file, sums = score(entry)
+            files.append(file)
+            total = {forecast: total[forecast].merge(sums[forecast]) for forecast in total}
+        for forecast, merged in total.items():
+            rows += merged.rows(model=name, forecast=forecast)
+    metrics = folder.write_bytes(data_path(generation, "metrics.csv"), to_csv(rows).encode())
+    content = {"model_version": model_version, "feature_fingerprint": SPEC.feature_fingerprint}
+    entries = (metrics.model_copy(update={"partition": {"role": "metrics"}}), *files)
+    publish(folder, Manifest(kind="evaluation", generation=generation, created_at="", files=entries, content=content))
+    return rows
+
+
+def publish_run(root: Path, *, rows: int = 60) -> tuple[ReportInputs, list[MetricRow]]:
+    tables = {
+        f"test-{day}": (random_table(rows, seed=day, labels=True), {"split": "test", "dt": f"2017-03-0{day}"})
+        for day in (1, 2)
+    }
+    dataset = publish_tables(str(root / "dataset"), "dataset", tables)
+    epochs = [{"epoch": e, "step": 9 * (e + 1), "train": 1 / (e + 1), "validation": 1.2 / (e + 1)} for e in range(3)]
+    training = json.dumps({"epochs": epochs, "best_validation_loss": 0.4}).encode()
+    version = publish_files(root / "model", "model", {"training.json": training}, {})
+    source = Source(location=str(root / "dataset"), spec=SPEC, batch_size=32)
+    metrics = publish_evaluation(root / "evaluation", source, dataset, version)
+    forecaster = NaiveForecaster(rule=median_5_weeks, spec=SPEC)
+    inputs = ReportInputs(
+        name="tiny",
+        command="python -m jobs.demo",
+        dataset=str(root / "dataset"),
+        model=str(root / "model"),
+        evaluation=str(root / "evaluation"),
+        predictions=str(root / "predictions"),
+        shuffle=shuffle_cost(forecaster, RULE, source, dataset.select(split="test")),
+    )
+    return inputs, metrics
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sections: set[str] = set()
+        self.sources: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "section":
+            self.sections.add(str(values["id"]))
+        if tag not in {"meta", "img", "br", "link"}:
+            self.open.append(tag)
+        self.sources += [str(values[name]) for name in ("src", "href") if name in values]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_has_all_sections_and_needs_nothing_from_outside(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    page = _Page(Path(build_report(inputs, str(tmp_path / "report"))).read_text())
+    assert page.sections == SECTIONS
+    assert page.open == []
+    assert len(page.sources) == 4
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "index.html",
+        "metrics.csv",
+        "metrics_by_history.csv",
+    ]
+
+
+def test_metrics_csv_has_exactly_the_headline_columns_and_rows(tmp_path: Path) -> None:
+    inputs, metrics = publish_run(tmp_path)
+    build_report(inputs, str(tmp_path / "report"))
+    with (tmp_path / "report" / "metrics.csv").open() as stream:
+        reader = csv.DictReader(stream)
+        lines = list(reader)
+    assert reader.fieldnames == ["model", "scenario", "task", "forecast", "nmae", "smape", "n"]
+    headline = [row for row in metrics if row.segment == "eligible"]
+    assert [float(line["nmae"]) for line in lines] == [row.nmae for row in headline]
+    assert sum(line["scenario"] == line["task"] == "overall" for line in lines) == 4
+    by_history = (tmp_path / "report" / "metrics_by_history.csv").read_text().splitlines()
+    assert by_history[0] == "model,segment,scenario,task,forecast,nmae,smape,n"
+    assert len(by_history) == 1 + len(metrics)
+
+
+def test_equal_inputs_give_an_equal_page(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    pages = [Path(build_report(inputs, str(tmp_path / name))).read_text() for name in ("one", "two")]
+    assert pages[0] == pages[1]
+
+
+def test_the_last_published_day_is_shown(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    rows = random_table(4, seed=0, labels=False).select(["advertiser_id", "scenario_id", "as_of"])
+    for task in SPEC.task_names:
+        rows = rows.append_column(f"{task}_mean", pa.array([1000.0] * 4))
+        rows = rows.append_column(f"{task}_point", pa.array([0.0, 1.0, 1.0, 1.0]))
+    folder = tmp_path / "predictions" / "dt=2017-03-09"
+    manifest = publish_tables(str(folder), "predictions", {"part": (rows, {})})
+    publish(Folder.at(folder), manifest.model_copy(update={"content": {"model_version": "v7"}}))
+    (tmp_path / "predictions" / "dt=2017-03-10").mkdir()
+    page = Path(build_report(inputs, str(tmp_path / "report"))).read_text()
+    assert "As of 2017-03-09: 4 rows for 4 advertisers, by model v7" in page
+    assert "25 %" in page
+
+
+def test_an_evaluation_of_another_model_is_refused(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    publish_files(tmp_path / "model", "model", {"training.json": b"{}"}, {})
+    with pytest.raises(UserError, match=r"run jobs/evaluate\.py again"):
+        build_report(inputs, str(tmp_path / "report"))
+    assert not (tmp_path / "report").exists()
+
+
+def test_shuffling_costs_a_model_that_reads_attributes_and_not_one_that_does_not(tmp_path: Path) -> None:
+    table = with_scenario_attributes(random_table(80, seed=5, labels=True))
+    dataset = publish_tables(str(tmp_path), "dataset", {"test": (table, {"split": "test", "dt": "2017-03-01"})})
+    source = Source(location=str(tmp_path), spec=SPEC, batch_size=16)
+    exact = PointRule(tasks={name: TaskRule(threshold=0.0, scale=1.0) for name in SPEC.task_names})
+    entries = dataset.select(split="test")
+    reads = shuffle_cost(AttributeReader(), exact, source, entries)
+    assert reads is not None
+    assert reads.true == {"a": 0.0, "b": 0.0}
+    assert reads.shuffled == {"a": 1.0, "b": 0.5}
+    ignores = shuffle_cost(NaiveForecaster(rule=last_7_days, spec=SPEC), RULE, source, entries)
+    assert ignores is not None
+    assert ignores.true == ignores.shuffled
+    assert "costs nothing in the minor scenarios" in ignores.verdict
+
+
+def test_rows_whose_donor_is_not_there_are_left_out_of_both() -> None:
+    table = with_scenario_attributes(random_table(40, seed=1, labels=True))
+    kept, swapped = swap_attributes(table, {"a": "b", "b": "c"})
+    assert set(kept["scenario_id"].to_pylist()) == {"a"}
+    assert swapped["attribute_ids"].to_pylist() == [[2]] * len(kept)
+
+
+def test_correlations_are_over_the_same_advertiser_and_day() -> None:
+    rows = pa.table(
+        {
+            "advertiser_id": ["p", "q", "r", "s", "r", "q", "p"],
+            "scenario_id": ["a", "a", "a", "a", "b", "b", "b"],
+            "as_of": [1] * 7,
+            "label_units": [1.0, 2.0, 4.0, 99.0, 5.0, 3.0, 2.0],
+        }
+    )
+    raw, log = scenario_correlations(rows, ["units"], ["a", "b"])
+    assert raw[0, 0, 1] == raw[0, 1, 0] == pytest.approx(1.0)
+    logs = np.log1p([[1.0, 2.0, 4.0], [2.0, 3.0, 5.0]])
+    assert log[0, 0, 1] == pytest.approx(np.corrcoef(logs)[0, 1])
+
+
+def test_metrics_survive_csv_and_shading_marks_the_best(tmp_path: Path) -> None:
+    _, rows = publish_run(tmp_path)
+    parsed = parse_metrics(to_csv(rows))
+    assert to_csv(parsed) == to_csv(rows)
+    assert Metrics(parsed).models == ("m2m", "last_7_days")
+    cells = shade([0.5, 0.4, float("nan")])
+    assert [cell.best for cell in cells] == [False, True, False]
+    assert [cell.text for cell in cells] == ["0.500", "0.400", "–"]
+    assert re.fullmatch(r"rgb\(255,255,255\)", cells[1].colour)
