@@ -33,7 +33,8 @@ def mean_28_days(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Floa
 def median_5_weeks(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
     """The median of the most recent five weekly sums, scaled to the horizon."""
     _need_weeks(spec, 5, "median_5_weeks")
-    return np.median(history[..., :5], axis=-1) * (spec.horizon / DAYS_OF_A_WEEK)
+    forecast: Float[np.ndarray, "N M"] = np.median(history[..., :5], axis=-1) * (spec.horizon / DAYS_OF_A_WEEK)
+    return forecast
 
 
 @dataclass(frozen=True, kw_only=True)

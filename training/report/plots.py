@@ -48,12 +48,16 @@ def forecast_against_truth(
 ) -> str:
     """A density per task on log1p axes, the mean truth of equally many rows by forecast as a line."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(len(labels), width=3.5, height=3.4)
+        columns = min(len(labels), 3)
+        figure = Figure(figsize=(3.7 * columns, 3.7 * math.ceil(len(labels) / columns)), layout="constrained")
+        axes = list(figure.subplots(math.ceil(len(labels) / columns), columns, squeeze=False).flat)
+        for unused in axes[len(labels) :]:
+            unused.set_visible(False)
         for axis, (task, truth) in zip(axes, labels.items(), strict=False):
             _density(axis, np.log1p(forecasts[task]), np.log1p(truth))
             axis.set_title(task.replace("_", " "))
             axis.set_xlabel("mean forecast")
-        axes[0].set_ylabel("truth")
+            axis.set_ylabel("truth")
         return _svg(figure)
 
 
@@ -68,7 +72,7 @@ def _density(axis: Any, x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) ->
     means = [np.log1p(np.expm1(y[g]).mean()) for g in groups]
     axis.plot(middles, means, color="#E69F00", linewidth=2, marker="o", markersize=3.5, markeredgecolor="white")
     ticks = [t for t in (0, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 1e6, 1e7) if math.log1p(t) <= top]
-    ticks = ticks if len(ticks) <= 7 else ticks[::2]
+    ticks = ticks if len(ticks) <= 6 else ticks[::2]
     for which in (axis.xaxis, axis.yaxis):
         which.set_ticks([math.log1p(t) for t in ticks], [_short(t) for t in ticks])
     axis.set_aspect("equal")
@@ -106,7 +110,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
         if epochs:
             best = min(range(len(epochs)), key=lambda i: epochs[i]["validation"])
             axis.axvline(numbers[best], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            axis.annotate("best", (numbers[best], 1), xycoords=("data", "axes fraction"), ha="left", va="top")
+            axis.annotate("best ", (numbers[best], 1), xycoords=("data", "axes fraction"), ha="right", va="top")
         axis.set_xticks(numbers, [f"{n}\nstep {int(e['step']):,}" for n, e in zip(numbers, epochs, strict=True)])
         axis.set_xlabel("epoch")
         axis.set_ylabel("weighted Poisson loss")
@@ -119,8 +123,8 @@ def correlations(
 ) -> str:
     """Pearson correlations between scenarios: raw above, of log1p below, one column per task."""
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        size = max(2.4, 0.5 * len(scenarios))
-        figure = Figure(figsize=(size * len(tasks) + 1.6, 2 * size + 1), layout="constrained")
+        size = max(1.7, 0.39 * len(scenarios))
+        figure = Figure(figsize=(size * len(tasks) + 1.2, 2 * size + 1.2), layout="constrained")
         axes = figure.subplots(2, len(tasks), squeeze=False)
         for row, (name, matrices) in enumerate((("raw", raw), ("log", log))):
             for column, task in enumerate(tasks):
@@ -128,8 +132,8 @@ def correlations(
                 axis.imshow(np.ma.masked_invalid(matrix), cmap=DIVERGING, vmin=-1, vmax=1)
                 for (i, j), value in np.ndenumerate(matrix):
                     colour = "white" if abs(value) > 0.6 else INK
-                    text = "–" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
-                    axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+                    text = "–" if np.isnan(value) else f"{value:.2f}".replace("0.", ".").replace("1.00", "1")
+                    axis.text(j, i, text, ha="center", va="center", fontsize=7.5, color=colour)
                 rotated = {"rotation": 40, "ha": "right"}
                 axis.set_xticks(range(len(scenarios)), scenarios if row else [], fontsize=8, **rotated)
                 axis.set_yticks(range(len(scenarios)), [] if column else scenarios, fontsize=8)

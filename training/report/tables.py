@@ -34,13 +34,20 @@ class Table:
 
 def parse_metrics(text: str) -> list[MetricRow]:
     """Inverse of :func:`training.metrics.to_csv`."""
-    rows = []
-    for line in csv.DictReader(io.StringIO(text)):
-        numbers = {"nmae": float(line["nmae"]), "smape": float(line["smape"])}
-        counts = {"n": int(line["n"]), "left_out": int(line["left_out"])}
-        names = {name: line[name] for name in ("model", "segment", "scenario", "task", "forecast")}
-        rows.append(MetricRow(**names, **numbers, **counts))
-    return rows
+    return [
+        MetricRow(
+            model=line["model"],
+            segment=line["segment"],
+            scenario=line["scenario"],
+            task=line["task"],
+            forecast=line["forecast"],
+            nmae=float(line["nmae"]),
+            smape=float(line["smape"]),
+            n=int(line["n"]),
+            left_out=int(line["left_out"]),
+        )
+        for line in csv.DictReader(io.StringIO(text))
+    ]
 
 
 def metrics_csv(rows: Iterable[MetricRow]) -> str:
