@@ -115,7 +115,9 @@ class MetricSums:
 def smape_terms(forecasts: Float[np.ndarray, "N M"], labels: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N M"]:
     """The terms of eq. 21, |f - y| / ((f + y) / 2), with 0/0 := 0; range [0, 2]."""
     middle = (np.abs(forecasts) + np.abs(labels)) / 2
-    return np.divide(np.abs(forecasts - labels), middle, out=np.zeros_like(middle), where=middle > 0)
+    terms: Float[np.ndarray, "N M"] = np.zeros_like(middle)
+    np.divide(np.abs(forecasts - labels), middle, out=terms, where=middle > 0)
+    return terms
 
 
 def _macro(cells: Sequence[MetricRow], *, scenario: str, task: str) -> MetricRow:

@@ -1,5 +1,6 @@
 """The glue to Ray Train V2: workers, failures, checkpoints in shared storage, explicit resume."""
 
+import os
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -82,6 +83,8 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     Raises:
         UserError: the cluster is too small, or training met one.
     """
+    # Every report waits for the controller's next look at the workers, by default up to 2 s later.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     cluster = job.config.cluster
     check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
     # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
@@ -229,4 +232,4 @@ def _summary_writer(storage: str, name: str) -> SummaryWriter | None:
     """TensorBoard scalars lie beside the run's checkpoints; only on file systems, not on object stores."""
     if len(urlparse(storage).scheme) > 1:
         return None
-    return SummaryWriter(str(Path(storage).absolute() / name / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(Path(storage).absolute() / name / "tensorboard"))

@@ -45,7 +45,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job(dataset: Path, storage: Path, *, workers: int = 1, epochs: int = 2) -> TrainJob:
     config = TrainingConfig(
-        train=TrainConfig(epochs=epochs, batch_size=8, checkpoint_every_steps=3, early_stopping_patience=9),
+        train=TrainConfig(epochs=epochs, batch_size=8, checkpoint_every_steps=5, early_stopping_patience=9),
         cluster=ClusterConfig(workers=workers, cpus_per_worker=1),
     )
     return TrainJob(
@@ -100,7 +100,7 @@ train(job(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), epochs=int(sys.a
 
 @pytest.mark.usefixtures("_cluster")
 def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path) -> None:
-    epochs = 12
+    epochs = 3
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
     arguments = [sys.executable, "-c", KILLED, str(dataset), str(killed), str(epochs)]
     # A session of its own, so that its cluster's processes can be ended with it.
