@@ -46,7 +46,8 @@ class Batch:
         rows = len(columns["scenario_index"])
 
         def ids(name: str, sizes: list[int], steps: int) -> Tensor:
-            array = np.asarray(columns[name]).reshape(rows, -1) if rows else np.zeros((0, steps * len(sizes)), np.int32)
+            empty = np.zeros((0, steps * len(sizes)), np.int32)
+            array = np.asarray(columns[name]).reshape(rows, -1) if rows else empty
             if array.shape[1] != steps * len(sizes):
                 raise UserError(f"{name} must have {steps * len(sizes)} values a row, however: {array.shape[1]}")
             cube = array.reshape(rows, steps, len(sizes))
@@ -55,7 +56,9 @@ class Batch:
             return torch.from_numpy(cube.astype(np.int32))
 
         def floats(names: list[str], length: int, dtype: type) -> Tensor:
-            parts: list[np.ndarray] = [np.asarray(columns[n], dtype=dtype).reshape(rows, length) for n in names if n in columns]
+            parts: list[np.ndarray] = [
+                np.asarray(columns[n], dtype=dtype).reshape(rows, length) for n in names if n in columns
+            ]
             stacked = np.stack(parts, axis=1) if parts else np.zeros((rows, len(names), length), dtype)
             return torch.from_numpy(stacked.astype(np.float32))
 

@@ -37,6 +37,6 @@ def meta_weights(model: nn.Module) -> Iterator[nn.Parameter]:
     return (p for module in model.modules() if isinstance(module, MetaUnit) for p in module.parameters())
 
 
-def network_weights(model: nn.Module) -> Iterator[nn.Parameter]:
+def network_weights(model: nn.Module) -> Iterator[Tensor]:
     """W_2: the weights of linear units outside of meta units."""
     return (module.weight for module in model.modules() if isinstance(module, nn.Linear))

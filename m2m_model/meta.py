@@ -76,7 +76,7 @@ class MetaAttention(nn.Module):
             dim=-1,
         )
         hidden = self.meta(_as_units(pairs, self.units), knowledge).reshape(pairs.shape)
-        alpha = (hidden @ self.v).softmax(dim=-1)
+        alpha: Tensor = (hidden @ self.v).softmax(dim=-1)
         return alpha @ experts
 
 
@@ -91,7 +91,8 @@ class StaticAttention(nn.Module):
         self, experts: Float[Tensor, "B k V"], tasks: Float[Tensor, "M V"], knowledge: Float[Tensor, "B S"]
     ) -> Float[Tensor, "B M V"]:
         scores = torch.tanh((experts @ self.v[0])[:, None, :] + (tasks @ self.v[1])[None, :, None])
-        return scores.softmax(dim=-1) @ experts
+        alpha: Tensor = scores.softmax(dim=-1)
+        return alpha @ experts
 
 
 class MetaTower(nn.Module):

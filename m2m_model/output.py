@@ -51,8 +51,6 @@ class LogRate(nn.Module):
 
 def history_rate(history: Float[Tensor, "B M H"], spec: DatasetSpec) -> Float[Tensor, "B M"]:
     """0.1 + the mean of the recent 7-, 14-, 28- and T-day rates, per horizon."""
-    rates = [
-        history[..., :weeks].sum(dim=-1) / (7 * weeks) for weeks in (1, 2, 4) if weeks <= spec.history_weeks
-    ]
+    rates = [history[..., :weeks].sum(dim=-1) / (7 * weeks) for weeks in (1, 2, 4) if weeks <= spec.history_weeks]
     rates.append(history[..., -1] / spec.sequence_length)
     return OFFSET_FLOOR + spec.horizon * torch.stack(rates).mean(dim=0)

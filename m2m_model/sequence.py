@@ -5,7 +5,6 @@ Letters: B rows, T days, X embedding of a day, H heads.
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional

@@ -19,7 +19,7 @@ def test_every_command_block_is_tagged() -> None:
     assert set(consoles) <= {"ci", "manual"}
 
 
-@pytest.mark.readme()
+@pytest.mark.readme
 @pytest.mark.timeout(1500)
 def test_ci_blocks_run() -> None:
     environment = os.environ | {

@@ -82,7 +82,7 @@ def _array(column: pa.ChunkedArray, name: str) -> np.ndarray:
     flat = array.flatten().to_numpy(zero_copy_only=False)
     rows = len(array)
     if rows == 0:
-        return flat.reshape(0, 0)
+        return np.zeros((0, 0), flat.dtype)
     lengths = pc.min_max(pc.list_value_length(array)).as_py()
     if lengths["min"] != lengths["max"]:
         raise UserError(f"{name} must have lists of one length, however: {lengths['min']} to {lengths['max']}")

@@ -3,6 +3,8 @@
 Letters: B rows, T days, M tasks, k expert views, V view dimension, S scenario knowledge dimension.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class M2M(nn.Module):
         super().__init__()
         self.config = config
         e, tasks = config.embedding_dim, len(spec.tasks)
-        meta = {
+        meta: dict[str, Any] = {
             "tasks": tasks,
             "shared": config.share_meta_across_tasks,
             "view_dim": config.view_dim,
@@ -82,7 +84,8 @@ class M2M(nn.Module):
 
     def expert_views(self, features: Float[Tensor, "B X"]) -> Float[Tensor, "B k V"]:
         """E_i = f(F), eq. 6."""
-        return functional.leaky_relu(self.experts(features)).unflatten(-1, (self.config.experts, -1))
+        views = functional.leaky_relu(self.experts(features))
+        return views.view(len(views), self.config.experts, self.config.view_dim)
 
     def task_views(self) -> Float[Tensor, "M V"]:
         """T_t = f(Embedding(t)), eq. 7: the same for every row."""

@@ -23,7 +23,7 @@ def write(folder: Folder, content: bytes) -> Manifest:
 
 def test_readers_see_a_generation_only_after_publish(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
-    with pytest.raises(UserError, match="holds no complete dataset .*: build it"):
+    with pytest.raises(UserError, match=r"holds no complete dataset .*: build it"):
         read_manifest(folder, kind="dataset", build_hint="build it")
     first = write(folder, b"first")
     publish(folder, first)

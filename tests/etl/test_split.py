@@ -1,4 +1,5 @@
 import datetime
+import itertools
 
 import pytest
 
@@ -58,5 +59,5 @@ def test_strides_count_back_from_the_last_day() -> None:
     days = as_of_days(config(split={"train_stride": 7}))["train"]
     whole = as_of_days(config())["train"]
     assert days[-1] == whole[-1]
-    assert {(b - a).days for a, b in zip(days, days[1:], strict=False)} == {7}
+    assert {(b - a).days for a, b in itertools.pairwise(days)} == {7}
     assert set(days) <= set(whole)

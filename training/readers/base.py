@@ -23,9 +23,7 @@ class Reader(Protocol):
         ...
 
 
-def rebatched(
-    pieces: Iterable[Mapping[str, np.ndarray]], batch_size: int, spec: DatasetSpec
-) -> Iterator[Batch]:
+def rebatched(pieces: Iterable[Mapping[str, np.ndarray]], batch_size: int, spec: DatasetSpec) -> Iterator[Batch]:
     """Pieces of any length as batches of ``batch_size`` rows, the last one shorter."""
     waiting: list[Mapping[str, np.ndarray]] = []
     rows = 0
