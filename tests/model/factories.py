@@ -1,0 +1,76 @@
+"""Small specs and random batches for model tests."""
+
+import torch
+
+from m2m_model.batch import Batch
+from m2m_model.config import ModelConfig
+from m2m_model.contracts.spec import (
+    ActivitySpec,
+    BucketFeature,
+    DatasetSpec,
+    SequenceColumn,
+    TaskSpec,
+    VocabularyFeature,
+)
+
+SMALL = ModelConfig(embedding_dim=4, experts=3, view_dim=6, knowledge_dim=5, meta_layers=2, tower_layers=2)
+
+
+def make_spec(
+    *, length: int = 8, behavior: int = 2, performance: int = 3, tasks: int = 3, weeks: int = 4
+) -> DatasetSpec:
+    def columns(name: str, count: int) -> tuple[SequenceColumn, ...]:
+        return tuple(
+            SequenceColumn(
+                name=f"{name}{i}", expr="sum(x)", edges=(1.0, 2.0 + i), table=name, scope="own", dense=i == 0
+            )
+            for i in range(count)
+        )
+
+    return DatasetSpec(
+        timezone="UTC",
+        sequence_length=length,
+        horizon=7,
+        availability_lag_days=0,
+        history_weeks=weeks,
+        advertiser_id_type="string",
+        scenarios=("display", "feed", "search"),
+        behavior=columns("behavior", behavior),
+        performance=columns("performance", performance),
+        profile=(VocabularyFeature(name="category", expr="category", values=("a", "b")),),
+        scenario_attributes=(BucketFeature(name="share", expr="share", edges=(0.5,)),),
+        tasks=tuple(
+            TaskSpec(
+                name=f"task{i}",
+                unit="units",
+                table="performance",
+                expr="x",
+                scale=0,
+                daily_max=1 if i == 0 else None,
+                mean_label=3.0 * (i + 1),
+                max_label=7.0 if i == 0 else 100.0,
+            )
+            for i in range(tasks)
+        ),
+        activity=ActivitySpec(table="performance", expr="count(*) > 0", min_active_days=1),
+    )
+
+
+def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0) -> Batch:
+    random = torch.Generator().manual_seed(seed)
+
+    def ids(sizes: list[int], *shape: int) -> torch.Tensor:
+        columns = [torch.randint(0, size, shape, generator=random, dtype=torch.int32) for size in sizes]
+        return torch.stack(columns, dim=-1)
+
+    history = torch.poisson(torch.full((rows, len(spec.tasks), spec.history_size), 3.0), generator=random)
+    return Batch(
+        behavior=ids([c.size for c in spec.behavior], rows, spec.sequence_length),
+        performance=ids([c.size for c in spec.performance], rows, spec.sequence_length),
+        profile=ids([f.size for f in spec.profile], rows),
+        attributes=ids([f.size for f in spec.scenario_attributes], rows),
+        scenario=torch.randint(0, len(spec.scenarios) + 1, (rows,), generator=random, dtype=torch.int32),
+        dense=torch.rand(rows, spec.dense_size, generator=random),
+        history=history,
+        labels=torch.poisson(torch.full((rows, len(spec.tasks)), 3.0), generator=random),
+    )
