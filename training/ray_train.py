@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,15 +22,17 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, new_generation
 from m2m_model.zoo.registry import build_model
+from training.board import Board, watching
 from training.checkpoint import load_checkpoint, newest_checkpoint, run_hash, save_checkpoint
 from training.config import TrainingConfig
 from training.loop import Event, Loop, Snapshot
 from training.preflight import check_resources
-from training.progress import Display, show_event
+from training.progress import Display
 from training.readers.registry import open_reader
 
 CHECKPOINTS_KEPT = 2
-POLL_SECONDS = 0.5
+ADOPTED = "checkpoint_resumed_from"
+ADOPTION_ATTEMPTS = 3
 SCALAR_STEPS = 20
 """Steps between TensorBoard scalars."""
 
@@ -57,23 +58,6 @@ class TrainJob:
         return f"{self.name}-{run_hash(self.content, self.spec)}-"
 
 
-class Board:
-    """The newest event of rank 0, for the driver to look at; runs as an actor."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def put(self, event: Event) -> None:
-        # Every validation is shown; of the steps between, the newest.
-        if self.events and self.events[-1].validation is None:
-            self.events.pop()
-        self.events.append(event)
-
-    def take(self) -> list[Event]:
-        taken, self.events = self.events, []
-        return taken
-
-
 def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     """Train on the connected Ray cluster; returns the last snapshot, with the best weights.
 
@@ -89,7 +73,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
     # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
     name = job.prefix + new_generation()
-    start = _newest(job, job.prefix) if resume else None
+    start = _adopt_newest(job, name) if resume else None
     board = ray.remote(Board).options(num_cpus=0).remote()
     trainer = TorchTrainer(
         _worker,
@@ -105,7 +89,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    with Display("training", total=rows) as display, _watching(board, display, epochs=job.config.train.epochs):
+    with Display("training", total=rows) as display, watching(board, display, epochs=job.config.train.epochs):
         try:
             trainer.fit()
         except ray.train.v2.api.exceptions.WorkerGroupError as error:
@@ -113,8 +97,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
             if causes:
                 raise causes[0] from None
             raise
-    # A run that resumed what was finished already reports nothing more.
-    final = _newest(job, name) or start
+    final = _newest(job, name)
     assert final is not None, "a finished run has reported a checkpoint"
     snapshot = load_checkpoint(final, job.spec, job.content)
     _remove_runs(job, keep=final)
@@ -173,30 +156,28 @@ def _report(snapshot: Snapshot, job: TrainJob, *, rank: int) -> None:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-class _watching:  # noqa: N801 - reads as a verb in a with statement
-    """Shows what the board holds until the block ends."""
+def _adopt_newest(job: TrainJob, name: str) -> Folder | None:
+    """Copy the newest complete checkpoint of earlier runs into run ``name``; None if there is none.
 
-    def __init__(self, board: Any, display: Display, *, epochs: int) -> None:
-        self.board, self.display, self.epochs = board, display, epochs
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self.over.wait(POLL_SECONDS):
-            self._show()
-
-    def _show(self) -> None:
-        for event in ray.get(self.board.take.remote()):
-            show_event(self.display, event, epochs=self.epochs)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        self.over.set()
-        self.thread.join()
-        if kind is None:
-            self._show()
+    Workers of a killed driver may live on for some seconds and delete what they supersede, so the copy is taken, and
+    taken again of the next newest if its source went away meanwhile.
+    """
+    copy = Folder.at(f"{job.storage.rstrip('/')}/{name}/{ADOPTED}")
+    for attempt in range(1, ADOPTION_ATTEMPTS + 1):
+        newest = _newest(job, job.prefix)
+        if newest is None:
+            return None
+        try:
+            copy.filesystem.create_dir(copy.path, recursive=True)
+            pafs.copy_files(newest.path, copy.path, newest.filesystem, copy.filesystem)
+            load_checkpoint(copy, job.spec, job.content)
+        except (OSError, UserError):
+            copy.filesystem.delete_dir(copy.path)
+            if attempt == ADOPTION_ATTEMPTS:
+                raise
+        else:
+            return copy
+    return None
 
 
 def _newest(job: TrainJob, prefix: str) -> Folder | None:
