@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlparse
 
 from etl.config import EtlConfig
 from m2m_model.config import ModelConfig
@@ -21,7 +22,9 @@ class RunSection(StrictConfig):
 
     def path(self, part: str) -> str:
         """Where a part of the run lies: raw, dataset, features, model, evaluation, predictions, report, ray."""
-        return f"{self.out.rstrip('/')}/{part}"
+        # Absolute, since Ray's workers have working folders of their own.
+        out = self.out if len(urlparse(self.out).scheme) > 1 else str(Path(self.out).absolute())
+        return f"{out.rstrip('/')}/{part}"
 
 
 class RunConfig(EtlConfig, TrainingConfig):
