@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ import ray
 
 from m2m_model.contracts.errors import UserError
 from training.config import ClusterConfig
+
+CONNECT_SECONDS = 5.0
 
 
 @contextmanager
@@ -25,8 +28,9 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     try:
+        _knock(address)
         ray.init(address=address, include_dashboard=False if address == "local" else None, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with "
             "`ray start --head`, or leave out --address for a local one"
@@ -35,3 +39,10 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens: Ray would go on trying for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
