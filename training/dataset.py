@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, read_manifest
+
+PAGE_CHECKSUMS = int(pa.__version__.partition(".")[0]) >= 15
+"""Whether this pyarrow verifies the checksums of Parquet pages as it reads them; petastorm's does not."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,28 @@ class SplitFiles:
         """Raises UserError, naming the file, if one is missing or has another size than the manifest says."""
         infos = self.folder.filesystem.get_file_info([self.folder.join(file.path) for file in self.files])
         for file, info in zip(self.files, infos, strict=True):
+            if info.type == pafs.FileType.NotFound:
+                raise damaged(self.folder, file, "the file is missing")
             if info.size != file.bytes:
                 raise damaged(self.folder, file, f"must have {file.bytes} bytes, however: {info.size}")
 
-    def find_damage(self) -> UserError | None:
-        """The error that names the first file whose content is not what was published, if there is one."""
-        for file in self.files:
+    def find_damage(self, files: Sequence[FileEntry] | None = None) -> UserError | None:
+        """The error that names the first of ``files`` (default: all) whose content is not what was published."""
+        for file in self.files if files is None else files:
             try:
-                content = self.folder.read_bytes(file.path)
+                checksum = self._checksum(file)
             except OSError as error:
-                return damaged(self.folder, file, str(error))
-            if hashlib.sha256(content).hexdigest() != file.sha256:
+                return damaged(self.folder, file, str(error).splitlines()[0])
+            if checksum != file.sha256:
                 return damaged(self.folder, file, "its checksum is not the manifest's")
         return None
+
+    def _checksum(self, file: FileEntry) -> str:
+        digest = hashlib.sha256()
+        with self.folder.filesystem.open_input_stream(self.folder.join(file.path)) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
 
 
 def damaged(folder: Folder, file: FileEntry, reason: str) -> UserError:
@@ -66,13 +79,15 @@ def batch_columns(table: pa.Table, spec: DatasetSpec) -> dict[str, np.ndarray]:
     """The batch columns that ``table`` has as arrays: [rows], or [rows, length] for lists.
 
     Raises:
-        UserError: the lists of a column differ in length.
+        UserError: a column holds nulls, or its lists differ in length.
     """
     wanted: Sequence[str] = [name for name in batch_column_names(spec) if name in table.column_names]
     return {name: _array(table[name], name) for name in wanted}
 
 
 def _array(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    if column.null_count:
+        raise UserError(f"{name} must not be null, however: {column.null_count} of {len(column)} rows are")
     if not pa.types.is_list(column.type):
         values: np.ndarray = column.to_numpy()
         return values

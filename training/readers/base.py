@@ -23,6 +23,11 @@ class Reader(Protocol):
         ...
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A 32-bit seed for libraries that take one number; epochs and seeds do not collide by arithmetic."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
 def rebatched(pieces: Iterable[Mapping[str, np.ndarray]], batch_size: int, spec: DatasetSpec) -> Iterator[Batch]:
     """Pieces of any length as batches of ``batch_size`` rows, the last one shorter."""
     waiting: list[Mapping[str, np.ndarray]] = []

@@ -8,17 +8,22 @@ by any other number: progress names the chunks that are done and the rows taken 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from m2m_model.batch import Batch
+from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
-from training.dataset import SplitFiles, batch_column_names, batch_columns, damaged
+from training.dataset import PAGE_CHECKSUMS, SplitFiles, batch_column_names, batch_columns, damaged
 from training.readers.base import Progress, rebatched
+
+OPEN_OPTIONS = {"page_checksum_verification": True} if PAGE_CHECKSUMS else {}
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,37 @@ class Block:
     file: FileEntry
     row_group: int
     rows: int
+
+
+class ParquetProgress(StrictConfig):
+    """How far an epoch has come, as one rank knows it: its own chunks and what it was told at the start."""
+
+    done: tuple[int, ...] = ()
+    """Chunks of which every row was taken, ascending."""
+    taken: dict[int, int] = {}
+    """Rows taken of chunks that were begun."""
+
+    @classmethod
+    def merge(cls, parts: Sequence[Progress]) -> Self:
+        """What all ranks together have done.
+
+        A rank goes on saying of another rank's chunk what it was told when the epoch resumed, so of two accounts of a
+        chunk the one with more rows is the newer.
+
+        Raises:
+            UserError: the progress is another reader's.
+        """
+        try:
+            known = [cls.model_validate(part) for part in parts]
+        except ValidationError:
+            raise UserError(
+                "the checkpoint's epoch was begun by another reader: resume with that reader.name, or train again"
+            ) from None
+        done = {chunk for one in known for chunk in one.done}
+        taken: dict[int, int] = {}
+        for chunk, rows in (item for one in known for item in one.taken.items() if item[0] not in done):
+            taken[chunk] = max(rows, taken.get(chunk, 0))
+        return cls(done=tuple(sorted(done)), taken=taken)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,26 +77,24 @@ class ParquetReader:
     world: int
 
     def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
-        chunks = self.chunks(epoch)
-        done = {chunk for one in progress or () for chunk in one["done"]}
-        taken = {int(chunk): rows for one in progress or () for chunk, rows in one["taken"].items()}
-        mine = [index for index in range(len(chunks)) if index not in done][self.rank :: self.world]
-        consumed = dict(taken)
-        sizes = {index: sum(block.rows for block in chunks[index]) for index in mine}
-        pieces = self._read_ahead(epoch, chunks, mine, taken)
+        chunks, start = self.chunks(epoch), ParquetProgress.merge(progress or [])
+        finished = frozenset(start.done)
+        mine = [index for index in range(len(chunks)) if index not in finished][self.rank :: self.world]
+        done, taken = sorted(finished), dict(start.taken)
         remaining = iter(mine)
         current = next(remaining, None)
-        for batch in rebatched(pieces, self.batch_size, self.spec):
+        for batch in rebatched(self._read_ahead(epoch, chunks, mine, start.taken), self.batch_size, self.spec):
             rows = len(batch)
-            while current is not None and rows:
-                step = min(rows, sizes[current] - consumed.get(current, 0))
-                consumed[current] = consumed.get(current, 0) + step
-                rows -= step
-                if consumed[current] == sizes[current]:
-                    done.add(current)
-                    del consumed[current]
+            while rows and current is not None:
+                left = sum(block.rows for block in chunks[current]) - taken.get(current, 0)
+                taken[current] = taken.get(current, 0) + min(rows, left)
+                if rows >= left:
+                    done = sorted([*done, current])
+                    del taken[current]
                     current = next(remaining, None)
-            yield batch, {"done": sorted(done), "taken": {str(chunk): n for chunk, n in consumed.items()}}
+                rows -= min(rows, left)
+            # JSON has no integer keys.
+            yield batch, {"done": done, "taken": {str(chunk): count for chunk, count in taken.items()}}
 
     def chunks(self, epoch: int) -> list[list[Block]]:
         """All chunks of the epoch, the same for every rank and world size."""
@@ -96,9 +130,16 @@ class ParquetReader:
         folder, names = self.split.folder, batch_column_names(self.spec)
         try:
             with folder.filesystem.open_input_file(folder.join(block.file.path)) as stream:
-                file = pq.ParquetFile(stream, page_checksum_verification=True)
-                return file.read_row_group(block.row_group, columns=names)
-        except UserError:
-            raise
+                table = pq.ParquetFile(stream, **OPEN_OPTIONS).read_row_group(block.row_group, columns=names)
         except (OSError, pa.ArrowException) as error:
             raise damaged(folder, block.file, str(error).splitlines()[0]) from None
+        except Exception as error:  # what a damaged footer makes pyarrow raise is anybody's guess
+            raise (self.split.find_damage([block.file]) or error) from None
+        # pyarrow leaves out columns that a file does not have, and a batch takes missing labels for zeros.
+        if missing := set(names) - set(table.column_names):
+            raise damaged(folder, block.file, f"it lacks {', '.join(sorted(missing))}")
+        if len(table) != block.rows:
+            raise damaged(
+                folder, block.file, f"row group {block.row_group} must have {block.rows} rows, has {len(table)}"
+            )
+        return table

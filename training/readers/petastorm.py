@@ -1,7 +1,7 @@
 """petastorm as a reader, in its own pinned environment (``make venv-petastorm``).
 
-Row groups are dealt to ranks and shuffled by petastorm; rows within a row group keep their order. An interrupted epoch
-starts over.
+petastorm deals row groups to ranks, shuffles them, and shuffles rows within a row group. Progress marks the bounds of
+epochs alone: an interrupted epoch starts over.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from training.dataset import SplitFiles, batch_column_names
-from training.readers.base import Progress, rebatched
+from training.readers.base import Progress, epoch_seed, rebatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,10 @@ class PetastormReader:
 
     def _pieces(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
         petastorm = _petastorm()
-        if self.rank >= sum(len(file.row_groups) for file in self.split.files):
-            return  # petastorm refuses a shard without row groups
+        # petastorm refuses to make more shards than there are row groups.
+        shards = min(self.world, sum(len(file.row_groups) for file in self.split.files))
+        if self.rank >= shards:
+            return
         with petastorm.make_batch_reader(
             ["file://" + self.split.folder.join(file.path) for file in self.split.files],
             schema_fields=batch_column_names(self.spec),
@@ -53,9 +55,10 @@ class PetastormReader:
             workers_count=1,
             num_epochs=1,
             cur_shard=self.rank,
-            shard_count=self.world,
+            shard_count=shards,
             shuffle_row_groups=True,
-            seed=self.seed * 1_000_003 + epoch,
+            shuffle_rows=True,
+            seed=epoch_seed(self.seed, epoch),
         ) as reader:
             for row_group in reader:
                 yield {name: _stacked(array) for name, array in row_group._asdict().items()}

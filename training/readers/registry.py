@@ -4,7 +4,7 @@ import importlib
 
 from m2m_model.contracts.spec import DatasetSpec
 from training.config import ReaderConfig, TrainConfig
-from training.dataset import open_split
+from training.dataset import PAGE_CHECKSUMS, open_split
 from training.readers.base import Reader
 
 READERS = {
@@ -28,11 +28,15 @@ def open_reader(
     """Rank ``rank`` of ``world``'s share of a split of the dataset published at ``location``.
 
     Raises:
-        UserError: the reader's library is not installed, or a file is missing or has the wrong size.
+        UserError: the reader's library is not installed, or a file is missing, has the wrong size or (where pyarrow
+            cannot verify pages while reading) another checksum.
     """
+    files = open_split(location, split)
+    if not PAGE_CHECKSUMS and (damage := files.find_damage(files.files[rank::world])):
+        raise damage  # nothing would notice later; between them the ranks check every file
     module, name = READERS[config.name]
     reader: Reader = getattr(importlib.import_module(module), name)(
-        split=open_split(location, split),
+        split=files,
         spec=spec,
         batch_size=-(-train.batch_size // world),
         seed=train.seed,

@@ -1,0 +1,304 @@
+"""One suite over all readers: every row exactly once, orders, damage. Petastorm's part runs in its own environment."""
+
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.schema import dataset_schema
+from m2m_model.contracts.store import FileEntry, Folder, Manifest
+from tests.training.datasets import random_rows, write_dataset
+from tests.training.tiny import COLUMN, SPEC
+from training.config import ReaderConfig, TrainConfig
+from training.dataset import batch_column_names, batch_columns, open_split
+from training.readers.base import Progress, Reader, epoch_seed
+from training.readers.registry import READERS, open_reader
+
+HAVE_PETASTORM = importlib.util.find_spec("petastorm") is not None
+WIDE = SPEC.model_copy(update={"behavior": (COLUMN, COLUMN.model_copy(update={"name": "cost", "edges": (2.0,)}))})
+ROWS_PER_DAY = [40, 0, 7, 23, 1, 31]
+Row = tuple[bytes, ...]
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(
+    params=[
+        "parquet",
+        pytest.param("ray_data", marks=pytest.mark.ray),
+        pytest.param(
+            "petastorm",
+            marks=pytest.mark.skipif(not HAVE_PETASTORM, reason="runs in petastorm's environment: make petastorm"),
+        ),
+    ]
+)
+def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray_data":
+        request.getfixturevalue("_cluster")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readers") / "dataset"
+    write_dataset(folder, WIDE, rows_per_day=ROWS_PER_DAY, row_group_rows=6, other_splits={"validation": [9]})
+    return folder
+
+
+def reader(
+    folder: Path, name: str, *, rank: int = 0, world: int = 1, seed: int = 3, blocks: int = 4, batch_size: int = 8
+) -> Reader:
+    return open_reader(
+        str(folder),
+        WIDE,
+        ReaderConfig.model_validate({"name": name, "shuffle_blocks": blocks}),
+        split="train",
+        train=TrainConfig(seed=seed, batch_size=batch_size * world),
+        rank=rank,
+        world=world,
+    )
+
+
+def rows_of(batch: Batch) -> list[Row]:
+    columns = [getattr(batch, field.name).numpy() for field in fields(batch)]
+    return [tuple(column[row].tobytes() for column in columns) for row in range(len(batch))]
+
+
+def read(reader: Reader, epoch: int = 0, progress: Sequence[Progress] | None = None) -> list[Row]:
+    return [row for batch, _ in reader.epoch(epoch, progress) for row in rows_of(batch)]
+
+
+def published_rows(folder: Path) -> Counter[Row]:
+    """All training rows, read without any reader."""
+    tables = [pq.ParquetFile(folder / file.path).read() for file in open_split(str(folder), "train").files]
+    return Counter(rows_of(Batch.from_columns(batch_columns(pa.concat_tables(tables), WIDE), WIDE)))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_every_row_exactly_once_per_epoch(dataset: Path, name: str, world: int) -> None:
+    wanted = published_rows(dataset)
+    assert sum(wanted.values()) == sum(ROWS_PER_DAY)
+    readers = [reader(dataset, name, rank=rank, world=world) for rank in range(world)]
+    for epoch in range(2):
+        shares = [read(one, epoch) for one in readers]
+        assert sum((Counter(share) for share in shares), Counter()) == wanted
+
+
+def test_all_batches_are_full_but_the_last(dataset: Path, name: str) -> None:
+    sizes = [len(batch) for batch, _ in reader(dataset, name).epoch(0)]
+    assert sizes == [8] * (sum(ROWS_PER_DAY) // 8) + [sum(ROWS_PER_DAY) % 8]
+
+
+def test_order_is_a_function_of_seed_and_epoch(dataset: Path, name: str) -> None:
+    first = read(reader(dataset, name), 0)
+    assert read(reader(dataset, name), 0) == first
+    assert read(reader(dataset, name), 1) != first
+    assert read(reader(dataset, name, seed=4), 0) != first
+
+
+def test_more_ranks_than_row_groups(tmp_path: Path, name: str) -> None:
+    write_dataset(tmp_path, WIDE, rows_per_day=[2], row_group_rows=1)
+    assert sum(len(read(reader(tmp_path, name, rank=rank, world=4))) for rank in range(4)) == 2
+
+
+def test_a_split_without_rows_has_no_batches(tmp_path: Path, name: str) -> None:
+    write_dataset(tmp_path, WIDE, rows_per_day=[0], row_group_rows=1)
+    assert read(reader(tmp_path, name)) == []
+
+
+def test_progress_survives_json(dataset: Path, name: str) -> None:
+    for _, progress in reader(dataset, name).epoch(0):
+        assert json.loads(json.dumps(progress)) == progress
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> tuple[Path, FileEntry]:
+    """A dataset of its own, and the entry of its file that a test damages."""
+    manifest: Manifest = write_dataset(tmp_path, WIDE, rows_per_day=[5, 200, 5], row_group_rows=100)
+    return tmp_path, manifest.select(split="train")[1]
+
+
+def assert_error_names(file: FileEntry, folder: Path, name: str) -> None:
+    with pytest.raises(UserError) as error:
+        [read(reader(folder, name, rank=rank, world=2)) for rank in range(2)]
+    assert file.path in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(fragile: tuple[Path, FileEntry], name: str) -> None:
+    folder, file = fragile
+    (folder / file.path).unlink()
+    assert_error_names(file, folder, name)
+
+
+def test_a_truncated_file_is_named(fragile: tuple[Path, FileEntry], name: str) -> None:
+    folder, file = fragile
+    content = (folder / file.path).read_bytes()
+    (folder / file.path).write_bytes(content[: len(content) // 2])
+    assert_error_names(file, folder, name)
+
+
+@pytest.mark.parametrize("column", ["label_units", "dense.list.element"])
+def test_one_flipped_bit_is_noticed_and_the_file_named(fragile: tuple[Path, FileEntry], name: str, column: str) -> None:
+    folder, file = fragile
+    content = bytearray((folder / file.path).read_bytes())
+    group = pq.ParquetFile(folder / file.path).metadata.row_group(0)
+    chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == column)
+    start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+    content[start + chunk.total_compressed_size // 2] ^= 1
+    (folder / file.path).write_bytes(bytes(content))
+    assert_error_names(file, folder, name)
+
+
+def test_a_file_that_goes_away_while_it_is_read_is_named(fragile: tuple[Path, FileEntry], name: str) -> None:
+    folder, file = fragile
+    opened = reader(folder, name)
+    (folder / file.path).unlink()
+    with pytest.raises(UserError, match=Path(file.path).parent.name):
+        read(opened)
+
+
+@pytest.mark.skipif(HAVE_PETASTORM, reason="petastorm is installed here")
+def test_without_petastorm_the_error_says_what_to_install(dataset: Path) -> None:
+    with pytest.raises(UserError, match=r"petastorm 0\.12\.1 with pyarrow 14\.0\.2.*make venv-petastorm"):
+        reader(dataset, "petastorm")
+
+
+def test_all_configured_readers_are_registered() -> None:
+    assert set(READERS) == {"parquet", "ray_data", "petastorm"}
+
+
+@pytest.mark.ray
+def test_ray_data_reads_while_training_workers_hold_every_cpu(dataset: Path, _cluster: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def share(rank: int) -> list[Row]:
+        return read(reader(dataset, "ray_data", rank=rank, world=2))
+
+    shares = ray.get([share.remote(rank) for rank in range(2)], timeout=120)
+    assert sum((Counter(rows) for rows in shares), Counter()) == published_rows(dataset)
+
+
+# What the Parquet reader alone can do: go on in the middle of an epoch.
+
+
+def test_resuming_after_any_batch_gives_exactly_the_following_rows(dataset: Path) -> None:
+    one = reader(dataset, "parquet")
+    batches = list(one.epoch(1))
+    for position, (_, progress) in enumerate(batches):
+        following = [row for batch, _ in batches[position + 1 :] for row in rows_of(batch)]
+        assert read(reader(dataset, "parquet"), 1, [json.loads(json.dumps(progress))]) == following
+
+
+def interrupted(
+    folder: Path, world: int, stops: Sequence[int], progress: Sequence[Progress] | None, *, blocks: int, batch_size: int
+) -> tuple[list[Row], list[Progress]]:
+    """Every rank reads as many batches as ``stops`` says; the rows read and what a checkpoint then holds."""
+    seen: list[Row] = []
+    last: list[Progress] = []
+    for rank in range(world):
+        batches = reader(folder, "parquet", rank=rank, world=world, blocks=blocks, batch_size=batch_size).epoch(
+            0, progress
+        )
+        reached = None
+        for _ in range(stops[rank]):
+            batch, reached = next(batches, (None, reached))
+            seen += rows_of(batch) if batch is not None else []
+        # A rank that has not read anything has nothing to add to what the others say.
+        last += [json.loads(json.dumps(reached))] if reached is not None else []
+    return seen, last
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_epoch_interrupted_again_and_again_reads_every_row_once(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Whatever the block sizes, the world size of each attempt and how far each of its ranks came."""
+    folder = tmp_path_factory.mktemp("property")
+    days = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=4))
+    write_dataset(folder, WIDE, rows_per_day=days, row_group_rows=data.draw(st.integers(1, 9)))
+    sizes = {"blocks": data.draw(st.integers(1, 5)), "batch_size": data.draw(st.integers(1, 6))}
+    rows: list[Row] = []
+    progress: list[Progress] | None = None
+    for _ in range(data.draw(st.integers(1, 4))):
+        world = data.draw(st.integers(1, 3))
+        stops = data.draw(st.lists(st.integers(0, 6), min_size=world, max_size=world))
+        seen, reached = interrupted(folder, world, stops, progress, **sizes)
+        rows, progress = rows + seen, reached or progress
+    rows += interrupted(folder, 1, [10_000], progress, **sizes)[0]
+    assert Counter(rows) == published_rows(folder)
+
+
+def test_progress_of_another_reader_is_refused(dataset: Path) -> None:
+    with pytest.raises(UserError, match="begun by another reader"):
+        read(reader(dataset, "parquet"), 0, [{"elsewhere": 1}])
+
+
+def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
+    """A batch takes missing labels for zeros: right for prediction, fatal in training."""
+    file = write_dataset(tmp_path, WIDE, rows_per_day=[1], row_group_rows=1).select(split="train")[0]
+    bare = random_rows(WIDE, 1, random=np.random.default_rng(0), labels=False)
+    opened = reader(tmp_path, "parquet")
+    pq.write_table(bare, tmp_path / file.path)
+    with pytest.raises(UserError, match="lacks label_days, label_units"):
+        read(opened)
+
+
+# Columns as arrays.
+
+
+def test_columns_become_arrays_also_from_many_chunks_and_slices() -> None:
+    table = random_rows(WIDE, 20, random=np.random.default_rng(0))
+    pieces = pa.concat_tables([table.slice(3, 4), table.slice(9, 0), table.slice(11, 2)])
+    columns = batch_columns(pieces, WIDE)
+    assert set(columns) == set(batch_column_names(WIDE))
+    assert columns["behavior_ids"].shape == (6, 2 * WIDE.sequence_length)
+    for column, array in columns.items():
+        np.testing.assert_array_equal(array, np.array(pieces[column].to_pylist(), array.dtype))
+
+
+def test_an_empty_table_makes_an_empty_batch() -> None:
+    batch = Batch.from_columns(batch_columns(dataset_schema(WIDE, labels=True).empty_table(), WIDE), WIDE)
+    assert len(batch) == 0
+    assert batch.behavior.shape == (0, WIDE.sequence_length, 2)
+
+
+def test_lists_of_different_lengths_are_refused() -> None:
+    table = pa.table({"dense": pa.array([[1.0], [1.0, 2.0]], pa.list_(pa.float32()))})
+    with pytest.raises(UserError, match="dense must have lists of one length, however: 1 to 2"):
+        batch_columns(table, WIDE)
+
+
+def test_null_values_in_a_column_are_refused() -> None:
+    table = pa.table({"dense": pa.array([[1.0], None], pa.list_(pa.float32()))})
+    with pytest.raises(UserError, match="dense must not be null"):
+        batch_columns(table, WIDE)
+
+
+def test_epoch_seeds_do_not_collide() -> None:
+    assert len({epoch_seed(seed, epoch) for seed in range(30) for epoch in range(30)}) == 900
+
+
+def test_a_folder_without_a_manifest_is_not_a_dataset(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run jobs/build_dataset\.py first"):
+        open_split(str(Folder.at(tmp_path).path), "train")
