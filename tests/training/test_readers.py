@@ -187,14 +187,15 @@ def test_all_configured_readers_are_registered() -> None:
 
 
 @pytest.mark.ray
-def test_ray_data_reads_while_training_workers_hold_every_cpu(dataset: Path, _cluster: None) -> None:
+@pytest.mark.usefixtures("_cluster")
+def test_ray_data_reads_while_training_workers_hold_every_cpu(dataset: Path) -> None:
     import ray
 
-    @ray.remote(num_cpus=1)
     def share(rank: int) -> list[Row]:
         return read(reader(dataset, "ray_data", rank=rank, world=2))
 
-    shares = ray.get([share.remote(rank) for rank in range(2)], timeout=120)
+    worker = ray.remote(num_cpus=1)(share)
+    shares = ray.get([worker.remote(rank) for rank in range(2)], timeout=120)
     assert sum((Counter(rows) for rows in shares), Counter()) == published_rows(dataset)
 
 
@@ -247,6 +248,17 @@ def test_an_epoch_interrupted_again_and_again_reads_every_row_once(
         rows, progress = rows + seen, reached or progress
     rows += interrupted(folder, 1, [10_000], progress, **sizes)[0]
     assert Counter(rows) == published_rows(folder)
+
+
+def test_what_a_rank_was_told_of_anothers_chunk_does_not_outlive_it(dataset: Path) -> None:
+    """Both ranks are in the middle of a chunk at every interruption, and know the other's only from before."""
+    rows: list[Row] = []
+    progress: list[Progress] | None = None
+    for _ in range(3):
+        seen, progress = interrupted(dataset, 2, [1, 1], progress, blocks=4, batch_size=2)
+        rows += seen
+    rows += interrupted(dataset, 1, [10_000], progress, blocks=4, batch_size=2)[0]
+    assert Counter(rows) == published_rows(dataset)
 
 
 def test_progress_of_another_reader_is_refused(dataset: Path) -> None:
