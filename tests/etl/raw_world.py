@@ -1,6 +1,6 @@
 """A seeded world of small raw tables, as rows, with the config that reads them.
 
-It holds on purpose what goes wrong in real tables: events around midnight and a change of the clocks, money as decimals,
+On purpose it holds what goes wrong in real tables: events around midnight and a change of the clocks, decimals,
 rows without a scenario, days without any row, nulls in values, late arrivals, a scenario that starts in the training
 period and one that starts after it, advertisers without a profile and profiles without an advertiser.
 """
