@@ -85,7 +85,13 @@ def make_config(shape: Shape, **sections: Any) -> EtlConfig:
             "facts": {
                 "behavior": {"kind": "events", "time": "at", "arrived_at": "arrived_at"},
                 "performance": {"kind": "daily", "arrived_at": "landed"},
-                "orders": {"kind": "events", "time": "ordered_at", "advertiser": "seller", "scenario": "channel"},
+                "orders": {
+                    "kind": "events",
+                    "time": "ordered_at",
+                    "advertiser": "seller",
+                    "scenario": "channel",
+                    "arrived_at": "arrived_at",
+                },
             },
         },
         "sequence": {
@@ -154,6 +160,7 @@ SCHEMAS = {
     },
     "orders": {
         "ordered_at": pa.timestamp("us", tz="UTC"),
+        "arrived_at": pa.timestamp("us", tz="UTC"),
         "channel": pa.string(),
         "gmv": pa.decimal128(10, 2),
     },
@@ -269,8 +276,14 @@ class _Generator:
 
     def _orders(self) -> list[Row]:
         return [
-            {"seller": a, "ordered_at": self._moment(day), "channel": s, "gmv": self._money(0, 99_999, 2)}
-            for a, s, day in self._present()
+            {
+                "seller": advertiser,
+                "ordered_at": self._moment(day),
+                "arrived_at": self._arrival(day),
+                "channel": scenario,
+                "gmv": self._money(0, 99_999, 2),
+            }
+            for advertiser, scenario, day in self._present()
             if self.random.random() < 0.4
         ]
 

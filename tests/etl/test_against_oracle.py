@@ -1,0 +1,167 @@
+"""The published dataset against :mod:`tests.etl.reference`: splits, keys, spec and a random sample of rows, exactly."""
+
+import datetime
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from etl.build import build_dataset
+from m2m_model.contracts.schema import dataset_schema
+from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.store import Folder, Manifest, read_manifest
+from tests.etl.raw_world import DAY, FIRST_DAY, Shape, World, make_world
+from tests.etl.reference import Reference
+
+pytestmark = pytest.mark.spark
+SAMPLE = 250
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    world: World
+    reference: Reference
+    manifest: Manifest
+    spec: DatasetSpec
+    splits: dict[str, pa.Table]
+
+
+def read_split(out: Path, manifest: Manifest, split: str) -> pa.Table:
+    return pa.concat_tables(
+        [pq.read_table(out / file.path, partitioning=None) for file in manifest.select(split=split)]
+    )
+
+
+def read_spec(out: Path, manifest: Manifest) -> DatasetSpec:
+    (entry,) = manifest.select(role="spec")
+    return DatasetSpec.read(out / entry.path)
+
+
+def _explicit(shape: Shape) -> dict[str, Any]:
+    """Split dates with the smallest gaps that the purge rule allows, and strides that do not divide the spans."""
+    first = FIRST_DAY + (shape.lag + shape.length - 1) * DAY
+    gap = shape.horizon + shape.lag
+    train = (first + 2 * DAY, first + 30 * DAY)
+    validation = (train[1] + gap * DAY, train[1] + (gap + 6) * DAY)
+    test = (validation[1] + gap * DAY, first + 59 * DAY)
+    return {"train": train, "validation": validation, "test": test, "train_stride": 3, "test_stride": 2}
+
+
+WEEK = Shape(seed=1)
+LATE = Shape(seed=2, lag=2, horizon=5, length=9, history_weeks=2, bigint_ids=True, advertisers=12)
+ALL_LIVE = {"activity": "count(*) > 0", "table": "orders", "min_active_days": 1, "train": "live", "evaluate": "own"}
+WORLDS = {
+    "week": (WEEK, {}, False),
+    "lagged, known at": (LATE, {"split": _explicit(LATE), "population": ALL_LIVE}, True),
+}
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def built(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    shape, sections, late = WORLDS[request.param]
+    world = make_world(shape, **sections)
+    known = world.as_known_at if late else None
+    folder = tmp_path_factory.mktemp("world")
+    returned = build_dataset(
+        spark, world.config, raw=world.write(folder / "raw"), out=str(folder / "out"), as_known_at=known
+    )
+    manifest = read_manifest(Folder.at(folder / "out"), kind="dataset", build_hint="")
+    assert returned == manifest
+    return Built(
+        world=world,
+        reference=Reference(world, known),
+        manifest=manifest,
+        spec=read_spec(folder / "out", manifest),
+        splits={split: read_split(folder / "out", manifest, split) for split in SPLITS},
+    )
+
+
+def keys(table: pa.Table) -> list[tuple[Any, str, datetime.date]]:
+    columns = (table.column(name).to_pylist() for name in ("advertiser_id", "scenario_id", "as_of"))
+    return list(zip(*columns, strict=True))
+
+
+def test_the_world_shows_every_case(built: Built) -> None:
+    """Without this, an agreement may be one about nothing."""
+    reference, world = built.reference, built.world
+    expected = reference.split_keys
+    rows = [reference.row(key) for split in SPLITS for key in random.Random(0).sample(expected[split], 60)]
+    assert min(map(len, expected.values())) > 50
+    assert {row["scenario_index"] for row in rows} == {0, 1, 2, 3}
+    assert {i for row in rows for i in row["profile_ids"]} >= {0, 1, 2, 3}
+    assert {i for row in rows for i in row["behavior_ids"]} >= {0, 1, 2, 3}
+    assert any(value < 0 for row in rows for value in row["dense"])
+    assert any(row["scenario_id"] is None for row in world.tables["behavior"])
+    assert any(row["label_gmv"] for row in rows)
+
+
+def test_splits_and_keys(built: Built) -> None:
+    for split in SPLITS:
+        expected = built.reference.split_keys[split]  # type: ignore[index]
+        found = Counter(keys(built.splits[split]))
+        assert not [key for key, count in found.items() if count > 1], "doubled rows"
+        assert sorted(found) == sorted(expected)
+
+
+def test_rows_lie_in_the_partition_of_their_as_of_day(built: Built) -> None:
+    expected = {(split, day.isoformat()) for split in SPLITS for day in {key[2] for key in keys(built.splits[split])}}
+    data = [file for file in built.manifest.files if "split" in file.partition]
+    assert {(file.partition["split"], file.partition["dt"]) for file in data if file.rows} == expected
+    assert sum(file.rows for file in data) == sum(table.num_rows for table in built.splits.values())
+    assert all(sum(file.row_groups) == file.rows for file in data)
+
+
+def test_schema(built: Built) -> None:
+    for table in built.splits.values():
+        found = {field.name: field.type for field in table.schema}
+        expected = {field.name: field.type for field in dataset_schema(built.spec, labels=True)}
+        assert {name: str(kind).replace("element", "item") for name, kind in found.items()} == {
+            name: str(kind).replace("element", "item") for name, kind in expected.items()
+        }
+
+
+def test_spec(built: Built) -> None:
+    spec, reference, config = built.spec, built.reference, built.world.config
+    assert list(spec.scenarios) == reference.scenarios
+    assert spec.advertiser_id_type == ("bigint" if isinstance(reference.advertisers[0], int) else "string")
+    for sequence in ("behavior", "performance"):
+        expected = list(reference.columns(sequence))
+        columns = spec.sequence(sequence)
+        assert [column.name for column in columns] == [name for name, *_ in expected]
+        for column, (name, feature, scenario) in zip(columns, expected, strict=True):
+            assert column.edges == reference.edges[name], name
+            assert (column.scope, column.scenario, column.dense) == (feature.scope, scenario, feature.dense)
+            assert (column.table, column.expr) == (feature.table or sequence, feature.expr)
+    for kind, features in (("profile", spec.profile), ("scenario", spec.scenario_attributes)):
+        fitted = {f.name: f.edges if f.kind == "bucket" else f.values for f in features}
+        assert fitted == reference.attributes[kind]
+        assert list(fitted) == list(getattr(config.features, kind))
+    assert [(task.name, task.scale) for task in spec.tasks] == [("clicks", 0), ("spend", 4), ("gmv", 2), ("active", 0)]
+
+
+def test_label_statistics_are_over_training_rows(built: Built) -> None:
+    train = built.reference.split_keys["train"]
+    for task in built.spec.tasks:
+        horizon = built.spec.horizon
+        labels = [built.reference.task_sum(task.name, key, key[2] + DAY, horizon) for key in train]
+        assert task.mean_label == pytest.approx(sum(labels) / len(labels), rel=1e-9)
+        assert task.max_label == max(labels)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_random_sample_of_rows_agrees_exactly(built: Built, split: str) -> None:
+    expected = built.reference.split_keys[split]  # type: ignore[index]
+    sample = random.Random(3).sample(expected, min(SAMPLE, len(expected)))
+    found = dict(zip(keys(built.splits[split]), built.splits[split].to_pylist(), strict=True))
+    for key in sample:
+        wanted = built.reference.row(key)
+        assert found[key].keys() == wanted.keys()
+        for column, value in wanted.items():
+            assert found[key][column] == value, (key, column)
