@@ -4,14 +4,18 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pyspark.sql import DataFrame
+
 from etl.session import build_session
-from etl.sources.complete_journey import raw_tables, read_package
+from etl.sources.complete_journey import left_out, raw_tables, read_package, shared_facings
 from jobs.config import RunConfig, argument_parser, run_job
+from m2m_model.contracts.errors import UserError
 
 COMPLETE = "_complete.json"
+FILES_PER_TABLE = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,27 +23,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="make them again although they are complete")
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
-    target = Path(config.run.path("raw"))
+    target = _local_folder(config)
     if (target / COMPLETE).exists() and not arguments.force:
         print(f"raw tables in {target} are complete (--force makes them again)")
         return 0
-    staging = target.with_name("raw.staging")
+    staging, old = target.with_name("raw.staging"), target.with_name("raw.old")
     shutil.rmtree(staging, ignore_errors=True)
     spark = build_session(config.spark, app_name=f"{config.run.name}: raw tables")
     try:
-        rows = {}
-        for name, frame in raw_tables(read_package(spark)).items():
-            started = time.monotonic()
-            frame.coalesce(4).write.parquet(str(staging / name))
-            rows[name] = spark.read.parquet(str(staging / name)).count()
-            print(f"  {name}: {rows[name]:,} rows ({time.monotonic() - started:.0f} s)", flush=True)
+        made = _write(read_package(spark), staging)
     finally:
         spark.stop()
-    (staging / COMPLETE).write_text(json.dumps(rows))
-    shutil.rmtree(target, ignore_errors=True)
+    (staging / COMPLETE).write_text(json.dumps(made, indent=1))
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
     staging.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
     print(f"raw tables are in {target}")
     return 0
+
+
+def _local_folder(config: RunConfig) -> Path:
+    path = config.run.path("raw")
+    if "://" in path:
+        raise UserError(
+            f"the demo's raw tables are made in a local folder, however: run.out is {config.run.out!r}; "
+            "copy them there and run jobs.build_dataset"
+        )
+    return Path(path)
+
+
+def _write(package: Mapping[str, DataFrame], folder: Path) -> dict[str, dict[str, int]]:
+    """Write the raw tables under ``folder``; how many rows each has, and how many rows of the package are not in."""
+    facings = shared_facings(package)
+    rows = {}
+    for name, frame in raw_tables(package, facings).items():
+        started = time.monotonic()
+        frame.coalesce(FILES_PER_TABLE).write.parquet(str(folder / name))
+        rows[name] = frame.sparkSession.read.parquet(str(folder / name)).count()
+        print(f"  {name}: {rows[name]:,} rows ({time.monotonic() - started:.0f} s)", flush=True)
+    dropped = left_out(package, facings)
+    for reason, count in dropped.items():
+        print(f"  left out: {count:,} {reason}", flush=True)
+    return {"rows": rows, "left_out": dropped}
 
 
 if __name__ == "__main__":
