@@ -83,7 +83,7 @@ def make_config(shape: Shape, **sections: Any) -> EtlConfig:
             "first_day": FIRST_DAY,
             "last_day": FIRST_DAY + (shape.days - 1) * DAY,
             "facts": {
-                "behavior": {"kind": "events", "time": "at", "arrived_at": "arrived_at"},
+                "behavior": {"kind": "events", "time": "happened", "arrived_at": "arrived_at"},
                 "performance": {"kind": "daily", "arrived_at": "landed"},
                 "orders": {
                     "kind": "events",
@@ -142,7 +142,7 @@ def make_config(shape: Shape, **sections: Any) -> EtlConfig:
 
 SCHEMAS = {
     "behavior": {
-        "at": pa.timestamp("us", tz="UTC"),
+        "happened": pa.timestamp("us", tz="UTC"),
         "arrived_at": pa.timestamp("us", tz="UTC"),
         "scenario_id": pa.string(),
         "event": pa.string(),
@@ -246,7 +246,7 @@ class _Generator:
                 rows.append(
                     {
                         "advertiser_id": advertiser,
-                        "at": self._moment(day),
+                        "happened": self._moment(day),
                         "arrived_at": self._arrival(day),
                         "scenario_id": None if event == "login" else scenario,
                         "event": event,

@@ -4,18 +4,17 @@ import datetime
 import random
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from etl.build import build_dataset
 from m2m_model.contracts.schema import dataset_schema
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.contracts.store import Folder, Manifest, read_manifest
+from m2m_model.contracts.store import Manifest
+from tests.etl.published import live_manifest, read_rows, read_spec
 from tests.etl.raw_world import DAY, FIRST_DAY, Shape, World, make_world
 from tests.etl.reference import Reference
 
@@ -31,17 +30,6 @@ class Built:
     manifest: Manifest
     spec: DatasetSpec
     splits: dict[str, pa.Table]
-
-
-def read_split(out: Path, manifest: Manifest, split: str) -> pa.Table:
-    return pa.concat_tables(
-        [pq.read_table(out / file.path, partitioning=None) for file in manifest.select(split=split)]
-    )
-
-
-def read_spec(out: Path, manifest: Manifest) -> DatasetSpec:
-    (entry,) = manifest.select(role="spec")
-    return DatasetSpec.read(out / entry.path)
 
 
 def _explicit(shape: Shape) -> dict[str, Any]:
@@ -72,14 +60,15 @@ def built(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory:
     returned = build_dataset(
         spark, world.config, raw=world.write(folder / "raw"), out=str(folder / "out"), as_known_at=known
     )
-    manifest = read_manifest(Folder.at(folder / "out"), kind="dataset", build_hint="")
+    out = folder / "out"
+    manifest = live_manifest(out)
     assert returned == manifest
     return Built(
         world=world,
         reference=Reference(world, known),
         manifest=manifest,
-        spec=read_spec(folder / "out", manifest),
-        splits={split: read_split(folder / "out", manifest, split) for split in SPLITS},
+        spec=read_spec(out, manifest),
+        splits={split: read_rows(out, manifest, split=split) for split in SPLITS},
     )
 
 
