@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
@@ -47,6 +48,28 @@ class SplitFiles:
             if checksum != file.sha256:
                 return damaged(self.folder, file, "its checksum is not the manifest's")
         return None
+
+    def read(self, file: FileEntry, row_group: int, spec: DatasetSpec) -> pa.Table:
+        """The batch columns of one row group.
+
+        Raises:
+            UserError: the file is missing or damaged, or is not what the manifest says; the message names it.
+        """
+        names = batch_column_names(spec)
+        options = {"page_checksum_verification": True} if PAGE_CHECKSUMS else {}
+        try:
+            with self.folder.filesystem.open_input_file(self.folder.join(file.path)) as stream:
+                table = pq.ParquetFile(stream, **options).read_row_group(row_group, columns=names)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(self.folder, file, str(error).splitlines()[0]) from None
+        except Exception as error:  # what a damaged footer makes pyarrow raise is anybody's guess
+            raise (self.find_damage([file]) or error) from None
+        # pyarrow leaves out columns that a file does not have, and a batch takes missing labels for zeros.
+        if missing := set(names) - set(table.column_names):
+            raise damaged(self.folder, file, f"it lacks {', '.join(sorted(missing))}")
+        if len(table) != (rows := file.row_groups[row_group]):
+            raise damaged(self.folder, file, f"row group {row_group} must have {rows} rows, however: {len(table)}")
+        return table
 
     def _checksum(self, file: FileEntry) -> str:
         digest = hashlib.sha256()

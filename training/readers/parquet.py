@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from m2m_model.batch import Batch
@@ -20,10 +19,8 @@ from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
-from training.dataset import PAGE_CHECKSUMS, SplitFiles, batch_column_names, batch_columns, damaged
+from training.dataset import SplitFiles, batch_columns
 from training.readers.base import Progress, rebatched
-
-OPEN_OPTIONS = {"page_checksum_verification": True} if PAGE_CHECKSUMS else {}
 
 
 @dataclass(frozen=True)
@@ -122,24 +119,6 @@ class ParquetReader:
                 yield ahead.result()
 
     def _read(self, epoch: int, index: int, blocks: list[Block], skip: int) -> dict[str, np.ndarray]:
-        table = pa.concat_tables([self._read_block(block) for block in blocks])
+        table = pa.concat_tables([self.split.read(block.file, block.row_group, self.spec) for block in blocks])
         order = np.random.default_rng([self.seed, epoch, index]).permutation(len(table))[skip:]
         return {name: array[order] for name, array in batch_columns(table, self.spec).items()}
-
-    def _read_block(self, block: Block) -> pa.Table:
-        folder, names = self.split.folder, batch_column_names(self.spec)
-        try:
-            with folder.filesystem.open_input_file(folder.join(block.file.path)) as stream:
-                table = pq.ParquetFile(stream, **OPEN_OPTIONS).read_row_group(block.row_group, columns=names)
-        except (OSError, pa.ArrowException) as error:
-            raise damaged(folder, block.file, str(error).splitlines()[0]) from None
-        except Exception as error:  # what a damaged footer makes pyarrow raise is anybody's guess
-            raise (self.split.find_damage([block.file]) or error) from None
-        # pyarrow leaves out columns that a file does not have, and a batch takes missing labels for zeros.
-        if missing := set(names) - set(table.column_names):
-            raise damaged(folder, block.file, f"it lacks {', '.join(sorted(missing))}")
-        if len(table) != block.rows:
-            raise damaged(
-                folder, block.file, f"row group {block.row_group} must have {block.rows} rows, has {len(table)}"
-            )
-        return table

@@ -2,33 +2,24 @@
 
 Files are dealt whole, by rows, so that nothing is dropped (Ray Train's own split cuts to equal shards) and a rank's
 order is a function of seed and epoch (``streaming_split`` counts its own epochs, from 0 again after a resume). Reading
-tasks ask for no CPU: training workers hold them all, and would wait for ever. Progress marks the bounds of epochs
-alone: an interrupted epoch starts over.
+tasks ask for no CPU: training workers hold them all, and would wait for ever. That, and checksums of pages, is why the
+tasks read with our own function: ``ray.data.read_parquet`` samples files in tasks that ask for a CPU each. Progress
+marks the bounds of epochs alone: an interrupted epoch starts over.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.dataset as pads
+import pyarrow as pa
 import ray.data
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
-from training.dataset import PAGE_CHECKSUMS, SplitFiles, batch_column_names, batch_columns
+from training.dataset import SplitFiles, batch_columns
 from training.readers.base import Progress, epoch_seed, rebatched
-
-SCAN_OPTIONS = (
-    {
-        "fragment_scan_options": pads.ParquetFragmentScanOptions(
-            page_checksum_verification=True, use_buffered_stream=True
-        )
-    }
-    if PAGE_CHECKSUMS
-    else {}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,39 +39,37 @@ class RayDataReader:
         try:
             for batch in rebatched(self._pieces(files, epoch), self.batch_size, self.spec):
                 yield batch, {}
-        except UserError:
-            raise
         except Exception as error:
-            raise (self.split.find_damage() or error) from None
+            raise (_user_error(error) or self.split.find_damage(files) or error) from None
 
     def _pieces(self, files: list[FileEntry], epoch: int) -> Iterator[dict[str, np.ndarray]]:
-        _settle_context()
         order = np.random.default_rng([self.seed, epoch]).permutation(len(files))
-        dataset = ray.data.read_parquet(
-            [self.split.folder.join(files[index].path) for index in order],
-            filesystem=self.split.folder.filesystem,
-            columns=batch_column_names(self.spec),
-            partitioning=None,
-            ray_remote_args={"num_cpus": 0},
-            **SCAN_OPTIONS,
+        split, spec = self.split, self.spec
+
+        def row_groups(positions: dict[str, np.ndarray]) -> Iterator[pa.Table]:
+            for file in (files[position] for position in positions["item"]):
+                for row_group in range(len(file.row_groups)):
+                    yield split.read(file, row_group, spec)
+
+        ray.data.DataContext.get_current().enable_progress_bars = False  # the job shows its own
+        dataset = ray.data.from_items(order.tolist(), override_num_blocks=len(files)).map_batches(
+            row_groups, batch_size=1, batch_format="numpy", num_cpus=0
         )
+        dataset.context.execution_options.preserve_order = True
         batches = dataset.iter_batches(
             batch_size=self.batch_size,
             batch_format="pyarrow",
             local_shuffle_buffer_size=self.shuffle_blocks * self.batch_size,
             local_shuffle_seed=epoch_seed(self.seed, epoch),
         )
-        return (batch_columns(table, self.spec) for table in batches)
+        return (batch_columns(table, spec) for table in batches)
 
 
-def _settle_context() -> None:
-    """Settings of Ray Data that cannot be given per call, for this process."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the job shows its own
-    if hasattr(context, "use_datasource_v2"):
-        # Version 2 lists files in threads that all try to import fsspec's HTTP module; without aiohttp installed, one
-        # of them sees it missing, as Ray expects, and the others see it half imported, which ends the job.
-        context.use_datasource_v2 = False
+def _user_error(error: BaseException | None) -> UserError | None:
+    """What a reading task raised, without Ray's wrapping, remote traceback and the advice it appends."""
+    while error is not None and type(error) is not UserError:
+        error = getattr(error, "cause", None) or error.__cause__
+    return None if error is None else UserError(str(error).splitlines()[0])
 
 
 def dealt_files(files: Sequence[FileEntry], rank: int, world: int) -> list[FileEntry]:
