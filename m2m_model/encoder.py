@@ -44,7 +44,7 @@ class SequenceEmbedding(nn.Module):
         super().__init__()
         self.features = FeatureEmbedding(sizes, dim)
         self.position = nn.Parameter(torch.randn(length, dim) * EMBEDDING_STD)
-        self.output_dim = self.features.output_dim + dim
+        self.length, self.output_dim = length, self.features.output_dim + dim
 
     def forward(self, ids: Int[Tensor, "B T F"]) -> Float[Tensor, "B T X"]:
         position = self.position.expand(len(ids), -1, -1)

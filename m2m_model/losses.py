@@ -3,13 +3,23 @@
 Letters: N rows, M tasks.
 """
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from m2m_model.encoder import SequenceEmbedding
 from m2m_model.meta import MetaUnit
+
+
+class ParameterGroups(NamedTuple):
+    """What the two L2 terms of eq. 19 are over."""
+
+    meta: tuple[nn.Parameter, ...]
+    """W_1: all parameters of the meta units."""
+    network: tuple[nn.Parameter, ...]
+    """W_2: the other weights, without embeddings and biases."""
 
 
 def poisson_loss(
@@ -19,24 +29,31 @@ def poisson_loss(
     return ((log_rates.exp() - labels * log_rates) * weights).sum()
 
 
-def l2_penalty(model: nn.Module, *, meta: float, network: float) -> Float[Tensor, ""]:
-    """``meta * |W_1|^2 + network * |W_2|^2``: the meta units' parameters, and the other weights of the network.
+def parameter_groups(model: nn.Module) -> ParameterGroups:
+    """The parameters of a model that are regularised, each in one group.
 
     Embeddings and biases are left out: pulling a rare id's vector, or a bias, to zero is no regularisation.
     """
-    terms = [
-        coefficient * sum(weight.square().sum() for weight in weights)
-        for coefficient, weights in ((meta, meta_weights(model)), (network, network_weights(model)))
-        if coefficient > 0
+    meta = _parameters_of(model, MetaUnit)
+    left_out = {*meta, *_parameters_of(model, (nn.Embedding, SequenceEmbedding))}
+    network = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter not in left_out and name.rpartition(".")[2] != "bias"
     ]
-    return torch.stack([torch.as_tensor(term) for term in terms]).sum() if terms else torch.zeros(())
+    return ParameterGroups(tuple(meta), tuple(network))
 
 
-def meta_weights(model: nn.Module) -> Iterator[nn.Parameter]:
-    """W_1: everything that generates weights."""
-    return (p for module in model.modules() if isinstance(module, MetaUnit) for p in module.parameters())
+def l2_penalty(model: nn.Module, *, meta: float, network: float) -> Float[Tensor, ""]:
+    """``meta * |W_1|^2 + network * |W_2|^2``, see :func:`parameter_groups`."""
+    groups = parameter_groups(model)
+    penalty = torch.zeros(())
+    for coefficient, parameters in ((meta, groups.meta), (network, groups.network)):
+        if coefficient > 0:
+            for parameter in parameters:
+                penalty = penalty + coefficient * parameter.square().sum()
+    return penalty
 
 
-def network_weights(model: nn.Module) -> Iterator[Tensor]:
-    """W_2: the weights of linear units outside of meta units."""
-    return (module.weight for module in model.modules() if isinstance(module, nn.Linear))
+def _parameters_of(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[nn.Parameter]:
+    return [p for module in model.modules() if isinstance(module, kinds) for p in module.parameters()]

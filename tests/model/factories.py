@@ -1,6 +1,9 @@
 """Small specs and random batches for model tests."""
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
@@ -12,6 +15,8 @@ from m2m_model.contracts.spec import (
     TaskSpec,
     VocabularyFeature,
 )
+
+Module = TypeVar("Module", bound=nn.Module)
 
 SMALL = ModelConfig(embedding_dim=4, experts=3, view_dim=6, knowledge_dim=5, meta_layers=2, tower_layers=2)
 
@@ -56,12 +61,21 @@ def make_spec(
     )
 
 
-def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0) -> Batch:
+def shaken(module: Module) -> Module:
+    """In double precision, with every parameter random, so that nothing is hidden by a zero."""
+    module = module.double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module
+
+
+def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+    """Random valid rows of ``spec``; ids from 0 to the last, labels and history Poisson counts."""
     random = torch.Generator().manual_seed(seed)
 
     def ids(sizes: list[int], *shape: int) -> torch.Tensor:
         columns = [torch.randint(0, size, shape, generator=random, dtype=torch.int32) for size in sizes]
-        return torch.stack(columns, dim=-1)
+        return torch.stack(columns, dim=-1) if sizes else torch.zeros(*shape, 0, dtype=torch.int32)
 
     history = torch.poisson(torch.full((rows, len(spec.tasks), spec.history_size), 3.0), generator=random)
     return Batch(
@@ -70,7 +84,7 @@ def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0) -> Batch:
         profile=ids([f.size for f in spec.profile], rows),
         attributes=ids([f.size for f in spec.scenario_attributes], rows),
         scenario=torch.randint(0, len(spec.scenarios) + 1, (rows,), generator=random, dtype=torch.int32),
-        dense=torch.rand(rows, spec.dense_size, generator=random),
-        history=history,
-        labels=torch.poisson(torch.full((rows, len(spec.tasks)), 3.0), generator=random),
+        dense=torch.rand(rows, spec.dense_size, generator=random).to(dtype),
+        history=history.to(dtype),
+        labels=torch.poisson(torch.full((rows, len(spec.tasks)), 3.0), generator=random).to(dtype),
     )

@@ -12,6 +12,7 @@ from tests.model.factories import SMALL, make_batch, make_spec
 
 VARIANTS = [
     {},
+    {"meta_layers": 3, "tower_layers": 1},
     {"share_meta_across_tasks": True},
     {"dense_inputs": True, "offset": "history"},
     {"transformer": False, "pool": "mean"},
@@ -19,36 +20,27 @@ VARIANTS = [
     {"meta_tower": False},
     {"scenario_id_embedding": False},
 ]
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+each_variant = pytest.mark.parametrize("fields", VARIANTS, ids=str)
 
 
 def variant(fields: dict[str, object]) -> ModelConfig:
     return SMALL.model_copy(update=fields)
 
 
-@pytest.mark.parametrize("fields", VARIANTS)
+@each_variant
 def test_a_row_does_not_depend_on_its_batch(fields: dict[str, object]) -> None:
     spec = make_spec()
     model = build_model(variant(fields), spec).double()
-    batch = make_batch(spec, 7)
-    whole = model(doubled(batch))
-    alone = torch.cat([model(doubled(batch.select(slice(i, i + 1)))) for i in range(7)])
+    batch = make_batch(spec, 7, dtype=torch.float64)
+    whole = model(batch)
+    alone = torch.cat([model(batch.select(slice(i, i + 1))) for i in range(7)])
     order = torch.randperm(7)
     torch.testing.assert_close(alone, whole, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(model(doubled(batch.select(order))), whole[order], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model(batch.select(slice(2, 5))), whole[2:5], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model(batch.select(order)), whole[order], rtol=1e-9, atol=1e-9)
 
 
-def doubled(batch: Batch) -> Batch:
-    fields = vars(batch)
-    return Batch(**{k: v.double() if v.is_floating_point() else v for k, v in fields.items()})
-
-
-@pytest.mark.parametrize("fields", VARIANTS)
+@each_variant
 def test_every_parameter_receives_gradient(fields: dict[str, object]) -> None:
     spec = make_spec()
     model = build_model(variant(fields), spec)
@@ -58,13 +50,14 @@ def test_every_parameter_receives_gradient(fields: dict[str, object]) -> None:
     assert without == []
 
 
-@pytest.mark.parametrize("fields", VARIANTS)
-def test_an_empty_batch_gives_zero_gradients(fields: dict[str, object]) -> None:
+@each_variant
+def test_an_empty_batch_gives_no_rows_and_zero_gradients(fields: dict[str, object]) -> None:
     spec = make_spec()
     model = build_model(variant(fields), spec)
-    rows = model(make_batch(spec, 2))[:0]
-    poisson_loss(rows, torch.zeros(0, 3), torch.ones(3)).backward()
-    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+    log_rates = model(make_batch(spec, 0))
+    assert log_rates.shape == (0, 3)
+    poisson_loss(log_rates, torch.zeros(0, 3), torch.ones(3)).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.any()] == []
 
 
 def test_it_overfits_a_small_batch() -> None:
@@ -81,12 +74,16 @@ def test_it_overfits_a_small_batch() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_initial_log_rates_are_small_at_the_papers_size(seed: int) -> None:
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize(("shared", "view_dim"), [(True, 256), (False, 32)])
+def test_initial_log_rates_are_small(shared: bool, view_dim: int, dense: bool, seed: int) -> None:
+    """At the paper's sizes; units of each task at a smaller view, 384 M parameters a task being too many here."""
     torch.manual_seed(seed)
     spec = make_spec(length=40, behavior=5, performance=5, tasks=5)
-    config = ModelConfig(share_meta_across_tasks=True)
+    config = ModelConfig(share_meta_across_tasks=shared, view_dim=view_dim, dense_inputs=dense)
     model = build_model(config, spec)
     batch = make_batch(spec, 32)
+    batch.dense.mul_(12)  # log1p of up to 160,000
     with torch.no_grad():
         plain = model(batch) - model.output.bias
     assert plain.abs().max() < 1
@@ -95,32 +92,48 @@ def test_initial_log_rates_are_small_at_the_papers_size(seed: int) -> None:
 
 def test_without_its_id_a_scenario_is_scored_from_attributes_alone() -> None:
     spec = make_spec()
-    model = build_model(variant({"scenario_id_embedding": False}), spec)
     batch = make_batch(spec, 5)
-    unseen = Batch(**{**vars(batch), "scenario": torch.zeros_like(batch.scenario)})
-    torch.testing.assert_close(model(batch), model(unseen), rtol=0, atol=0)
+    by_attributes = build_model(variant({"scenario_id_embedding": False}), spec)
+    by_id = build_model(SMALL, spec)
+    for index in range(len(spec.scenarios) + 1):
+        other = Batch(**{**vars(batch), "scenario": torch.full_like(batch.scenario, index)})
+        torch.testing.assert_close(by_attributes(other), by_attributes(batch), rtol=0, atol=0)
+        assert not torch.equal(by_id(other), by_id(batch))
 
 
-def test_ablations_remove_what_they_name() -> None:
+def test_ablations_remove_what_they_name_and_nothing_else() -> None:
     spec = make_spec()
 
     def names(**fields: object) -> set[str]:
         return {name for name, _ in build_model(variant(fields), spec).named_parameters()}
 
     full = names()
-    assert not any("tower" in name for name in names(meta_tower=False))
-    assert not any("attentions" in name for name in names(transformer=False))
-    assert not any("attention.meta" in name for name in names(meta_attention=False))
-    assert any("tower" in name for name in full)
-    assert any("attention.meta" in name for name in full)
+    removed = {
+        "tower.": names(meta_tower=False),
+        "attention.meta.": names(meta_attention=False),
+        "sequences.": names(transformer=False),
+    }
+    for part, left in removed.items():
+        assert full - left
+        assert all(name.startswith(part) for name in full - left)
+    assert removed["attention.meta."] - full == {"attention.hidden.weight", "attention.hidden.bias"}
+    assert all(".attention." in name for name in full - removed["sequences."])
 
 
-def test_unknown_model_is_named() -> None:
+def test_a_model_without_one_of_the_sequences() -> None:
+    spec = make_spec(behavior=0)
+    assert build_model(SMALL, spec)(make_batch(spec, 2)).shape == (2, 3)
+
+
+def test_user_mistakes_are_named() -> None:
+    spec = make_spec(behavior=2)
     with pytest.raises(UserError, match=r"model.name must be one of \['m2m'\], however: 'm3m'"):
-        build_model(ModelConfig(name="m3m"), make_spec())
-
-
-@pytest.mark.parametrize(("heads", "dim"), [(2, 3), (3, 4)])
-def test_indivisible_heads_are_refused(heads: int, dim: int) -> None:
-    with pytest.raises(ValueError, match="dim must be divisible by heads"):
-        build_model(SMALL.model_copy(update={"heads": heads, "embedding_dim": dim}), make_spec(behavior=2))
+        build_model(ModelConfig(name="m3m"), spec)
+    with pytest.raises(UserError, match=r"model.heads must divide the behavior sequence's embedding of 9 = .*: 2;"):
+        build_model(variant({"embedding_dim": 3}), spec)
+    with pytest.raises(UserError, match="needs behavior or performance features"):
+        build_model(SMALL, make_spec(behavior=0, performance=0))
+    bare = spec.model_copy(update={"profile": (), "scenario_attributes": ()})
+    assert build_model(SMALL, bare)(make_batch(bare, 2)).shape == (2, 3)
+    with pytest.raises(UserError, match="scenario knowledge needs"):
+        build_model(variant({"scenario_id_embedding": False}), bare)

@@ -1,89 +1,154 @@
-"""Every equation of the paper against a slow twin written as loops, in double precision."""
+"""Every equation of the paper against a slow twin written as loops, in double precision, gradients included."""
 
 import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.encoder import SequenceEmbedding
-from m2m_model.losses import l2_penalty, poisson_loss
-from m2m_model.meta import MetaAttention, MetaTower, MetaUnit
-from m2m_model.output import LogRate, history_rate
-from m2m_model.sequence import SelfAttention
+from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
+from m2m_model.meta import MetaAttention, MetaTower, MetaUnit, StaticAttention
+from m2m_model.sequence import SelfAttention, SequenceEncoder, pool
 from m2m_model.zoo.m2m import M2M
-from tests.model.factories import SMALL, make_batch, make_spec
+from tests.model.factories import SMALL, make_batch, make_spec, shaken
 
-SIZES = [(1, 1, 1, 4, 3, 1), (3, 2, 4, 6, 5, 3), (5, 3, 2, 2, 1, 2)]
-"""Rows, tasks, experts, view dimension, knowledge dimension, meta layers."""
-
-
-@pytest.fixture(autouse=True)
-def _double() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+few = st.integers(1, 3)
+dims = st.integers(1, 4)
+random_sizes = settings(max_examples=12, deadline=None, derandomize=True)
 
 
 def leaky(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 0.01 * x)
 
 
-def shaken(module: nn.Module) -> nn.Module:
-    """In double precision, with every parameter random, so that nothing is hidden by a zero."""
-    module = module.double()
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return module
+def double(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+def slow_linear(x: Tensor, linear: nn.Linear) -> Tensor:
+    """One output at a time."""
+    return torch.stack([(row * x).sum() + linear.bias[o] for o, row in enumerate(linear.weight)])
 
 
 def slow_meta(unit: MetaUnit, u: int, h: Tensor, s: Tensor) -> Tensor:
-    """Eq. 9-13 for one row and one unit: W h + b with W and b generated from s."""
-    d = unit.dim
-    for v_w, w, v_b, b in zip(unit.weight_maps, unit.weights, unit.bias_maps, unit.biases, strict=True):
-        weight = torch.stack([s @ v_w[:, u * d * d + i] + w[u * d * d + i] for i in range(d * d)]).reshape(d, d)
-        bias = torch.stack([s @ v_b[:, u * d + i] + b[u * d + i] for i in range(d)])
-        h = leaky(torch.stack([sum(weight[i, o] * h[i] for i in range(d)) + bias[o] for o in range(d)]))
+    """Eq. 9-13 for one row and one unit: W h + b with every element of W and b generated from s."""
+    for v_w, v_b in zip(unit.weight_generators, unit.bias_generators, strict=True):
+        *by_weight, always_w = v_w[u]
+        *by_bias, always_b = v_b[u, :, 0]
+        outputs = []
+        for o in range(len(always_b)):
+            total = always_b[o] + sum(s[j] * by_bias[j][o] for j in range(len(s)))
+            for i in range(len(h)):
+                total = total + h[i] * (always_w[i, o] + sum(s[j] * by_weight[j][i, o] for j in range(len(s))))
+            outputs.append(total)
+        h = leaky(torch.stack(outputs))
     return h
 
 
-def assert_same_with_gradients(fast: Tensor, slow: Tensor, module: nn.Module) -> None:
+def assert_same_with_gradients(fast: Tensor, slow: Tensor, module: nn.Module, *inputs: Tensor) -> None:
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
-    parameters = list(module.parameters())
+    leaves = [*module.parameters(), *inputs]
     direction = torch.randn_like(fast)
-    gradients = [torch.autograd.grad((y * direction).sum(), parameters, retain_graph=True) for y in (fast, slow)]
+    gradients = [
+        torch.autograd.grad((y * direction).sum(), leaves, allow_unused=True, materialize_grads=True)
+        for y in (fast, slow)
+    ]
     for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("rows", "tasks", "experts", "view", "knowledge", "layers"), SIZES)
+@pytest.mark.parametrize("heads", [1, 2, 3])
+@given(rows=few, length=st.integers(1, 5), size=few)
+@random_sizes
+def test_eq_2_to_4_self_attention(heads: int, rows: int, length: int, size: int) -> None:
+    dim = heads * size
+    module = shaken(SelfAttention(dim, heads))
+    x = double(rows, length, dim)
+    q_all, k_all, v_all = module.query_key_value.weight.split(dim)
+    slow = []
+    for b in range(rows):
+        parts = []
+        for head in range(heads):
+            own = slice(head * size, (head + 1) * size)
+            q, k, v = (x[b] @ w[own].T for w in (q_all, k_all, v_all))
+            days = []
+            for i in range(length):
+                weights = [torch.exp((q[i] * k[j]).sum() / math.sqrt(size)) for j in range(length)]
+                days.append(sum(weights[j] * v[j] for j in range(length)) / sum(weights))
+            parts.append(torch.stack(days))
+        slow.append(torch.cat(parts, dim=-1) @ module.output.weight.T)
+    assert_same_with_gradients(module(x), torch.stack(slow), module, x)
+
+
+def test_eq_6_expert_views() -> None:
+    module = shaken(ExpertViews(5, experts=3, view_dim=2))
+    x = double(4, 5)
+    slow = torch.stack([leaky(slow_linear(row, module.linear)).reshape(3, 2) for row in x])
+    assert_same_with_gradients(module(x), slow, module, x)
+
+
+def test_eq_7_task_views() -> None:
+    module = shaken(TaskViews(tasks=3, embedding_dim=2, view_dim=4))
+    slow = torch.stack([leaky(slow_linear(module.embedding.weight[t], module.linear)) for t in range(3)])
+    assert_same_with_gradients(module(), slow, module)
+
+
+def test_eq_8_scenario_knowledge() -> None:
+    module = shaken(ScenarioKnowledge([2, 4], embedding_dim=3, knowledge_dim=5))
+    ids = torch.tensor([[0, 3], [1, 0], [1, 3]], dtype=torch.int32)
+    table = module.embedding.table.weight
+    slow = torch.stack([leaky(slow_linear(torch.cat([table[a], table[2 + b]]), module.linear)) for a, b in ids])
+    assert_same_with_gradients(module(ids), slow, module)
+
+
+@given(rows=few, units=few, vectors=few, dim=dims, knowledge=dims, layers=few)
+@random_sizes
+def test_eq_9_to_13_meta_unit(rows: int, units: int, vectors: int, dim: int, knowledge: int, layers: int) -> None:
+    module = shaken(MetaUnit(units=units, dim=dim, knowledge_dim=knowledge, layers=layers))
+    h, s = double(units, rows, vectors, dim), double(rows, knowledge)
+    slow = torch.stack(
+        [slow_meta(module, u, h[u, b, r], s[b]) for u in range(units) for b in range(rows) for r in range(vectors)]
+    )
+    assert_same_with_gradients(module(h, s), slow.view(units, rows, vectors, dim), module, h, s)
+
+
 @pytest.mark.parametrize("shared", [False, True])
-def test_meta_attention(
-    rows: int, tasks: int, experts: int, view: int, knowledge: int, layers: int, shared: bool
+@given(rows=few, tasks=few, experts=few, view=dims, knowledge=dims, layers=few)
+@random_sizes
+def test_eq_14_to_16_meta_attention(
+    shared: bool, rows: int, tasks: int, experts: int, view: int, knowledge: int, layers: int
 ) -> None:
-    module = MetaAttention(tasks=tasks, shared=shared, view_dim=view, knowledge_dim=knowledge, layers=layers)
-    shaken(module)
-    e, t, s = (torch.randn(*n).double() for n in ((rows, experts, view), (tasks, view), (rows, knowledge)))
+    module = shaken(MetaAttention(tasks=tasks, shared=shared, view_dim=view, knowledge_dim=knowledge, layers=layers))
+    e, t, s = double(rows, experts, view), double(tasks, view), double(rows, knowledge)
     slow = []
     for b in range(rows):
         for task in range(tasks):
             unit = 0 if shared else task
-            scores = [
-                module.v @ slow_meta(module.meta, unit, torch.cat([e[b, i], t[task]]), s[b]) for i in range(experts)
-            ]
-            total = sum(torch.exp(score) for score in scores)
-            slow.append(sum(torch.exp(score) / total * e[b, i] for i, score in enumerate(scores)))
-    assert_same_with_gradients(module(e, t, s), torch.stack(slow).view(rows, tasks, view), module)
+            a = [module.v @ slow_meta(module.meta, unit, torch.cat([e[b, i], t[task]]), s[b]) for i in range(experts)]
+            total = sum(torch.exp(score) for score in a)
+            slow.append(sum(torch.exp(score) / total * e[b, i] for i, score in enumerate(a)))
+    assert_same_with_gradients(module(e, t, s), torch.stack(slow).view(rows, tasks, view), module, e, t, s)
 
 
-@pytest.mark.parametrize(("rows", "tasks", "experts", "view", "knowledge", "layers"), SIZES)
 @pytest.mark.parametrize("shared", [False, True])
-def test_meta_tower(rows: int, tasks: int, experts: int, view: int, knowledge: int, layers: int, shared: bool) -> None:
-    module = MetaTower(
-        tasks=tasks, shared=shared, view_dim=view, knowledge_dim=knowledge, layers=layers, tower_layers=2
+@given(rows=few, tasks=few, view=dims, knowledge=dims, layers=few, tower_layers=few)
+@random_sizes
+def test_eq_17_to_18_meta_tower(
+    shared: bool, rows: int, tasks: int, view: int, knowledge: int, layers: int, tower_layers: int
+) -> None:
+    module = shaken(
+        MetaTower(
+            tasks=tasks,
+            shared=shared,
+            view_dim=view,
+            knowledge_dim=knowledge,
+            layers=layers,
+            tower_layers=tower_layers,
+        )
     )
-    shaken(module)
-    r, s = torch.randn(rows, tasks, view).double(), torch.randn(rows, knowledge).double()
+    r, s = double(rows, tasks, view), double(rows, knowledge)
     slow = []
     for b in range(rows):
         for task in range(tasks):
@@ -91,86 +156,56 @@ def test_meta_tower(rows: int, tasks: int, experts: int, view: int, knowledge: i
             for meta in module.metas:
                 x = leaky(slow_meta(meta, 0 if shared else task, x, s[b]) + x)
             slow.append(x)
-    assert_same_with_gradients(module(r, s), torch.stack(slow).view(rows, tasks, view), module)
+    assert_same_with_gradients(module(r, s), torch.stack(slow).view(rows, tasks, view), module, r, s)
 
 
-@pytest.mark.parametrize(("length", "dim", "heads"), [(1, 2, 1), (5, 6, 2), (7, 8, 4)])
-def test_self_attention(length: int, dim: int, heads: int) -> None:
-    module = SelfAttention(dim, heads)
-    shaken(module)
-    x = torch.randn(2, length, dim).double()
-    q_all, k_all, v_all = module.query_key_value.weight.split(dim)
-    size = dim // heads
-    slow = torch.zeros_like(x)
+def test_static_attention() -> None:
+    module = shaken(StaticAttention(view_dim=3))
+    e, t, s = double(2, 4, 3), double(5, 3), double(2, 6)
+    slow = []
     for b in range(2):
-        parts = []
-        for h in range(heads):
-            rows = slice(h * size, (h + 1) * size)
-            q, k, v = (x[b] @ w[rows].T for w in (q_all, k_all, v_all))
-            scores = torch.stack([torch.stack([q[i] @ k[j] for j in range(length)]) for i in range(length)])
-            parts.append(torch.softmax(scores / math.sqrt(size), dim=-1) @ v)
-        slow[b] = torch.cat(parts, dim=-1) @ module.output.weight.T
-    torch.testing.assert_close(module(x), slow, rtol=1e-9, atol=1e-9)
+        for task in range(5):
+            a = [module.v @ leaky(slow_linear(torch.cat([e[b, i], t[task]]), module.hidden)) for i in range(4)]
+            total = sum(torch.exp(score) for score in a)
+            slow.append(sum(torch.exp(score) / total * e[b, i] for i, score in enumerate(a)))
+    assert_same_with_gradients(module(e, t, s), torch.stack(slow).view(2, 5, 3), module, e, t)
 
 
-def test_position_is_concatenated_and_columns_have_their_own_embeddings() -> None:
-    module = SequenceEmbedding([3, 5], length=4, dim=2)
-    ids = torch.tensor([[[0, 0], [1, 4], [2, 0], [0, 3]]], dtype=torch.int32)
-    out = module(ids)
-    table = module.features.table.weight
-    for day in range(4):
-        first, second = ids[0, day].tolist()
-        expected = torch.cat([table[first], table[3 + second], module.position[day]])
-        torch.testing.assert_close(out[0, day], expected)
-
-
-def test_log_rate_offset_and_clamps() -> None:
-    spec: DatasetSpec = make_spec(tasks=2)
-    module = LogRate(spec, 3, offset=True)
-    history = torch.tensor([[[7.0, 0.0, 14.0, 0.0, 20.0], [0.0, 0.0, 0.0, 0.0, 0.0]]])
-    rates = [7 / 7, 7 / 14, 21 / 28, 20 / spec.sequence_length]
-    torch.testing.assert_close(
-        history_rate(history, spec), torch.tensor([[0.1 + 7 * sum(rates) / 4, 0.1]]), rtol=1e-6, atol=0
-    )
-    high = module(torch.full((1, 2, 3), 1e6) * module.weight.sign(), history)
-    assert high[0, 0].item() == pytest.approx(math.log(7))  # at most every day of the horizon
-    assert high[0, 1].item() == pytest.approx(math.log(100) + 3)
-    low = module(torch.full((1, 2, 3), -1e3) * module.weight.sign(), history)
-    assert (low < -5).all()  # no lower clamp
-
-
-def test_poisson_loss_and_penalties() -> None:
-    z, y, weights = torch.randn(4, 2), torch.rand(4, 2), torch.tensor([2.0, 0.5])
-    slow = sum(weights[t] * (math.exp(z[i, t]) - y[i, t] * z[i, t]) for i in range(4) for t in range(2))
-    torch.testing.assert_close(poisson_loss(z, y, weights), slow)
-    model = M2M(SMALL, make_spec())
-    names = {name for name, _ in model.named_parameters()}
-    meta = {name for name in names if ".meta." in name or ".metas." in name}
-    assert meta
-    expected = sum(p.square().sum() for name, p in model.named_parameters() if name in meta)
-    torch.testing.assert_close(l2_penalty(model, meta=1.0, network=0.0), expected)
-    assert l2_penalty(model, meta=0.0, network=0.0) == 0
-    assert l2_penalty(model, meta=0.0, network=1.0) > 0
+def sequence_embedding(encoder: SequenceEncoder, sizes: list[int], ids: Tensor) -> Tensor:
+    """4.1.1: each day is the vectors of its ids, each from its column's own table, and the vector of its position."""
+    tables = encoder.embedding.features.table.weight.split(sizes)
+    days = [
+        torch.cat([*(table[i] for table, i in zip(tables, day, strict=True)), encoder.embedding.position[position]])
+        for row in ids
+        for position, day in enumerate(row)
+    ]
+    return torch.stack(days).view(*ids.shape[:2], -1)
 
 
 def test_the_whole_model_is_the_equations_in_order() -> None:
+    """Embedding (4.1.1) and eq. 5 by hand; the other parts each have their own twin above."""
     spec = make_spec()
-    model = M2M(SMALL, spec)
-    batch = make_batch(spec, 4)
-    parts = [
-        model.attentions[name](model.embeddings[name](ids)).flatten(1)
-        for name, ids in (("behavior", batch.behavior), ("performance", batch.performance))
-    ]
-    features = torch.cat(parts, dim=1)
-    experts = torch.stack(
-        [
-            leaky(features @ weight.T + bias)
-            for weight, bias in zip(model.experts.weight.split(6), model.experts.bias.split(6), strict=True)
-        ],
-        dim=1,
-    )
-    views = leaky(model.task_embedding.weight @ model.task_view.weight.T + model.task_view.bias)
-    ids = torch.cat([batch.scenario[:, None], batch.attributes, batch.profile], dim=1)
-    knowledge = leaky(model.attributes(ids) @ model.knowledge.weight.T + model.knowledge.bias)
-    expected = model.output(model.tower(model.attention(experts, views, knowledge), knowledge), batch.history)
-    torch.testing.assert_close(model(batch), expected)
+    model = shaken(M2M(SMALL, spec))
+    batch = make_batch(spec, 4, dtype=torch.float64)
+    parts = []
+    for name, ids in (("behavior", batch.behavior), ("performance", batch.performance)):
+        encoder = model.sequences[name]
+        days = sequence_embedding(encoder, [c.size for c in spec.sequence(name)], ids)
+        parts.append(torch.stack([torch.cat(list(encoder.attention(row[None])[0])) for row in days]))
+    knowledge = model.knowledge(torch.cat([batch.scenario[:, None], batch.attributes, batch.profile], dim=1))
+    experts = model.experts(torch.cat(parts, dim=1))
+    slow = model.output(model.tower(model.attention(experts, model.task_views(), knowledge), knowledge), batch.history)
+    assert_same_with_gradients(model(batch), slow, model)
+
+
+def test_dense_values_follow_the_sequences() -> None:
+    spec = make_spec()
+    model = M2M(SMALL.model_copy(update={"dense_inputs": True}), spec)
+    batch = make_batch(spec, 3)
+    features = model.features(batch)
+    torch.testing.assert_close(features[:, -spec.dense_size :], batch.dense, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("how", "expected"), [("flatten", [1, 2, 3, 5]), ("mean", [2, 3.5]), ("last", [3, 5])])
+def test_pool(how: str, expected: list[float]) -> None:
+    assert pool(torch.tensor([[[1.0, 2.0], [3.0, 5.0]]]), how).tolist() == [expected]
