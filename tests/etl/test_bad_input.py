@@ -1,13 +1,14 @@
 """Bad input ends in one line that names the table, the column and the count, and publishes nothing; or is counted."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from _pytest.mark import ParameterSet
 from pyspark.sql import SparkSession
 
 from etl.build import build_dataset
@@ -40,10 +41,10 @@ def with_schema(world: World, table: str, **columns: pa.DataType | None) -> Worl
     return World(tables=tables, schemas=world.schemas | {table: pa.schema(kept)}, config=world.config)
 
 
-def with_config(world: World, section: str, table: str, name: str, **changes: Any) -> World:
+def with_config(world: World, section: str, sequence: str, name: str, **changes: Any) -> World:
     """``world`` with one feature (``section="features"``) or task changed."""
     value: dict[str, Any] = world.config.model_dump()[section]
-    (value[table] if section == "features" else value)[name] |= changes
+    (value[sequence] if section == "features" else value)[name] |= changes
     config = make_config(SHAPE, split=SPARSE, **{section: value})
     return World(tables=world.tables, schemas=world.schemas, config=config)
 
@@ -60,6 +61,19 @@ def unused(world: World) -> Row:
     days = {row["day"] for row in world.tables["performance"] if row["advertiser_id"] == "adv00"}
     free = next(day for number in range(SHAPE.days) if (day := FIRST_DAY + number * DAY) not in days)
     return {"advertiser_id": "adv00", "scenario_id": "feed", "day": free}
+
+
+def _emptied(world: World, table: str) -> World:
+    return World(tables=world.tables | {table: []}, schemas=world.schemas, config=world.config)
+
+
+def _orders_by_number(world: World) -> World:
+    """The orders' sellers as numbers, where the other tables have strings."""
+    schema = pa.schema({f.name: pa.int64() if f.name == "seller" else f.type for f in world.schemas["orders"]})
+    rows = [row | {"seller": int(row["seller"][3:])} for row in world.tables["orders"]]
+    return World(
+        tables=world.tables | {"orders": rows}, schemas=world.schemas | {"orders": schema}, config=world.config
+    )
 
 
 BEFORE, AFTER = FIRST_DAY - DAY, FIRST_DAY + SHAPE.days * DAY
@@ -139,7 +153,7 @@ SHAPES: dict[str, tuple[Callable[[World], World], tuple[str, ...]]] = {
     ),
     "value is a string": (lambda w: with_schema(w, "performance", clicks=pa.string()), ("performance", "clicks")),
     "other id type": (
-        lambda w: _orders_by_number(w),
+        _orders_by_number,
         ("orders", "seller"),
     ),
     "empty facts": (lambda w: _emptied(w, "performance"), ("performance",)),
@@ -163,17 +177,23 @@ EXPRESSIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def _emptied(world: World, table: str) -> World:
-    return World(tables=world.tables | {table: []}, schemas=world.schemas, config=world.config)
+OPEN = {
+    "event out of range by local time": "names 'a day', not the column",
+    "unknown scenario": "names the known scenarios, neither the unknown ones nor the column",
+    "null advertiser": "names 'advertiser or time', not the column",
+    "null day": "names 'advertiser or time', not the column",
+    "null time of an event": "names 'advertiser or time', not the column",
+    "null profile key": "names 'key or day', not the column",
+    "missing arrival column": "a configured arrived_at that is absent goes unnoticed without --as-known-at",
+    "other id type": "escapes as a NumberFormatException of Spark in the middle of the build",
+    "today": "an expression that reads the clock is accepted, so that a rerun gives other rows",
+}
+"""Cases that the ETL does not yet treat as demanded, with what it does. Strict: whoever mends one removes it here."""
 
 
-def _orders_by_number(world: World) -> World:
-    """The orders' sellers as numbers, where the other tables have strings."""
-    schema = pa.schema({f.name: pa.int64() if f.name == "seller" else f.type for f in world.schemas["orders"]})
-    rows = [row | {"seller": int(row["seller"][3:])} for row in world.tables["orders"]]
-    return World(
-        tables=world.tables | {"orders": rows}, schemas=world.schemas | {"orders": schema}, config=world.config
-    )
+def cases(table: Iterable[str]) -> list[ParameterSet]:
+    open_marks = {case: [pytest.mark.xfail(reason=OPEN[case], strict=True)] for case in table if case in OPEN}
+    return [pytest.param(case, marks=open_marks.get(case, ())) for case in table]
 
 
 def expect_error(spark: SparkSession, world: World, folder: Path, words: tuple[str, ...]) -> None:
@@ -186,19 +206,19 @@ def expect_error(spark: SparkSession, world: World, folder: Path, words: tuple[s
     assert not out.exists() or not [path for path in out.rglob("*") if path.is_file()], "nothing is published"
 
 
-@pytest.mark.parametrize("case", ROWS)
+@pytest.mark.parametrize("case", cases(ROWS))
 def test_bad_rows(spark: SparkSession, tmp_path: Path, world: World, case: str) -> None:
     change, words = ROWS[case]
     expect_error(spark, change(world), tmp_path, words)
 
 
-@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("case", cases(SHAPES))
 def test_bad_tables(spark: SparkSession, tmp_path: Path, world: World, case: str) -> None:
     change, words = SHAPES[case]
     expect_error(spark, change(world), tmp_path, words)
 
 
-@pytest.mark.parametrize("case", EXPRESSIONS)
+@pytest.mark.parametrize("case", cases(EXPRESSIONS))
 def test_bad_expressions(spark: SparkSession, tmp_path: Path, world: World, case: str) -> None:
     expr, words = EXPRESSIONS[case]
     expect_error(spark, with_config(world, "features", "performance", "spend", expr=expr), tmp_path, words)
@@ -209,6 +229,7 @@ def test_bad_task_expressions(spark: SparkSession, tmp_path: Path, world: World,
     expect_error(spark, with_config(world, "tasks", "", "gmv", table="performance", expr=expr), tmp_path, ("gmv",))
 
 
+@pytest.mark.xfail(reason="an activity that is a number, not a condition, is accepted", strict=True)
 def test_bad_activity(spark: SparkSession, tmp_path: Path, world: World) -> None:
     config = make_config(SHAPE, split=SPARSE, population={"activity": "count(*)"})
     bad = World(tables=world.tables, schemas=world.schemas, config=config)

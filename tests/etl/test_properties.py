@@ -18,6 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from etl.build import build_dataset, build_day
+from etl.config import EtlConfig
 from m2m_model.contracts.schema import sorted_rows_hash
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Manifest
@@ -25,7 +26,7 @@ from tests.etl.published import feature_hash, live_manifest, read_rows, read_spe
 from tests.etl.raw_world import DAY, ZONE, Row, Shape, World, make_world
 
 pytestmark = pytest.mark.spark
-SHAPE = Shape(seed=5, lag=1, advertisers=10, length=10)
+SHAPE = Shape(seed=6, lag=1, advertisers=10, length=10)
 SPLIT = {"ratio": (6, 2, 2), "train_stride": 4, "validation_stride": 3, "test_stride": 3}
 VALUES = ("amount", "item", "clicks", "views", "spend", "quality", "gmv", "industry", "tier", "wallet", "traffic")
 
@@ -95,7 +96,7 @@ def _another(value: Any, generator: random.Random) -> Any:
     return f"{value}{generator.randrange(3)}" if isinstance(value, str) else value * 3 + generator.randrange(1, 9)
 
 
-@pytest.mark.parametrize(("split", "which", "seed"), [("train", -1, 0), ("test", 1, 1)])
+@pytest.mark.parametrize(("split", "which", "seed"), [("train", -1, 0), ("validation", 0, 1)])
 def test_the_future_moves_no_feature(
     base: Base, spark: SparkSession, tmp_path: Path, split: str, which: int, seed: int
 ) -> None:
@@ -107,7 +108,7 @@ def test_the_future_moves_no_feature(
 
     manifest, rows = build(spark, perturbed(base.world, seed, unseen), tmp_path)
     before, after = until(base.rows, as_of), until(rows, as_of)
-    assert before.num_rows > 100
+    assert before.num_rows > 50
     assert feature_hash(after) == feature_hash(before)
     assert read_spec(tmp_path / "out", manifest).feature_fingerprint == base.spec.feature_fingerprint
     assert sorted_rows_hash(after) != sorted_rows_hash(before), "labels must have moved, or nothing was perturbed"
@@ -163,6 +164,7 @@ def test_the_window_moves_features(base: Base, day_hash: Callable[..., str], edg
     as_of = base.days("test")[0]
     touched = window(base, as_of)[edge == "last"]
     changed = perturbed(base.world, 3, lambda name, day: day == touched and name not in ("profile", "scenarios"))
+    assert changed.tables != base.world.tables
     whole = read_rows(base.out, base.manifest, dt=as_of.isoformat())
     assert day_hash(changed, as_of) != feature_hash(whole)
 
@@ -191,6 +193,19 @@ def test_what_arrived_later_is_invisible(base: Base, spark: SparkSession, tmp_pa
     found = read_rows(out, manifest)
     assert sorted_rows_hash(found) == sorted_rows_hash(expected)
     assert sorted_rows_hash(found) != sorted_rows_hash(base.rows)
+
+
+@pytest.mark.xfail(reason="such a table is refused, where etl.config says that its rows were there", strict=True)
+def test_rows_without_an_arrival_were_there_on_their_day(base: Base, spark: SparkSession, tmp_path: Path) -> None:
+    config = base.world.config.model_dump()
+    for table in config["raw"]["facts"].values():
+        table["arrived_at"] = ""
+    plain = EtlConfig.model_validate(config)
+    known = base.world.as_known_at
+    found = build_dataset(spark, plain, raw=base.raw, out=str(tmp_path / "known"), as_known_at=known)
+    expected = build_dataset(spark, plain, raw=base.raw, out=str(tmp_path / "all"))
+    rows = read_rows(tmp_path / "known", found)
+    assert sorted_rows_hash(rows) == sorted_rows_hash(read_rows(tmp_path / "all", expected))
 
 
 JOB = """
