@@ -1,12 +1,32 @@
 """Model tests check every shape and type at run time, on one thread and from a fixed seed."""
 
+import importlib
+import inspect
+from types import ModuleType
+
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from beartype import beartype
+from jaxtyping import jaxtyped
 
-TENSOR_MODULES = ("encoder", "layers", "losses", "meta", "output", "sequence", "zoo")
-# Takes effect for modules that nothing has imported before.
-install_import_hook([f"m2m_model.{name}" for name in TENSOR_MODULES], "beartype.beartype")
+TENSOR_MODULES = ("encoder", "layers", "losses", "meta", "output", "sequence", "zoo.m2m")
+
+
+def check_shapes(module: ModuleType) -> None:
+    """Have jaxtyping check the module's functions and methods.
+
+    jaxtyping's import hook would do it only for modules not yet imported, and tests collected earlier import these.
+    """
+    classes = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+    for owner in (module, *classes):
+        for name, member in list(vars(owner).items()):
+            own = inspect.isfunction(member) and member.__module__ == module.__name__
+            if own and "return" in member.__annotations__ and not name.startswith("__"):
+                setattr(owner, name, jaxtyped(member, typechecker=beartype))
+
+
+for _name in TENSOR_MODULES:
+    check_shapes(importlib.import_module(f"m2m_model.{_name}"))
 
 
 @pytest.fixture(autouse=True)

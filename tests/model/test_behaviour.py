@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
@@ -137,3 +138,9 @@ def test_user_mistakes_are_named() -> None:
     assert build_model(SMALL, bare)(make_batch(bare, 2)).shape == (2, 3)
     with pytest.raises(UserError, match="scenario knowledge needs"):
         build_model(variant({"scenario_id_embedding": False}), bare)
+
+
+def test_shapes_are_checked_in_these_tests() -> None:
+    """However the suite is run: a check that is silently off would let every annotation rot."""
+    with pytest.raises(TypeCheckError):
+        build_model(SMALL, make_spec()).attention(torch.zeros(2, 3, 6), torch.zeros(3, 6), torch.zeros(4, 5))
