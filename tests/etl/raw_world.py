@@ -289,7 +289,9 @@ class _Generator:
 
     def _profile(self) -> list[Row]:
         ghost = -1 if self.shape.bigint_ids else "nobody"
-        rows = [{"advertiser_id": ghost, "day": FIRST_DAY, "industry": "zoo", "tier": 9, "wallet": Decimal("1.00")}]
+        rows: list[Row] = [
+            {"advertiser_id": ghost, "day": FIRST_DAY, "industry": "zoo", "tier": 9, "wallet": Decimal("1.00")}
+        ]
         for number, advertiser in enumerate(self.ids):
             # Every fifth has no snapshot; others have one long before the facts, or one that comes late.
             for start in [] if number % 5 == 4 else [self.random.choice([-100, 0, 25]), 40, 55 + number % 3]:

@@ -181,6 +181,7 @@ class Reference:
             for name, feature, scenario in self.columns(sequence):
                 table = feature.table or sequence
                 facts = [key for key in self.facts[table] if self.raw.first_day <= key[2] <= last]
+                scopes: set[tuple[Any, str | None, datetime.date]]
                 if feature.scope == "advertiser":
                     scopes = {(a, None, d) for a, _, d in facts}
                 else:

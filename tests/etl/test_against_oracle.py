@@ -16,11 +16,11 @@ from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Manifest
 from tests.etl.published import live_manifest, read_rows, read_spec
 from tests.etl.raw_world import DAY, FIRST_DAY, Shape, World, make_world
-from tests.etl.reference import Reference
+from tests.etl.reference import Reference, Split
 
 pytestmark = pytest.mark.spark
 SAMPLE = 250
-SPLITS = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def test_the_world_shows_every_case(built: Built) -> None:
 
 def test_splits_and_keys(built: Built) -> None:
     for split in SPLITS:
-        expected = built.reference.split_keys[split]  # type: ignore[index]
+        expected = built.reference.split_keys[split]
         found = Counter(keys(built.splits[split]))
         assert not [key for key, count in found.items() if count > 1], "doubled rows"
         assert sorted(found) == sorted(expected)
@@ -145,8 +145,8 @@ def test_label_statistics_are_over_training_rows(built: Built) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_random_sample_of_rows_agrees_exactly(built: Built, split: str) -> None:
-    expected = built.reference.split_keys[split]  # type: ignore[index]
+def test_a_random_sample_of_rows_agrees_exactly(built: Built, split: Split) -> None:
+    expected = built.reference.split_keys[split]
     sample = random.Random(3).sample(expected, min(SAMPLE, len(expected)))
     found = dict(zip(keys(built.splits[split]), built.splits[split].to_pylist(), strict=True))
     for key in sample:
