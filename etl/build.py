@@ -154,9 +154,9 @@ def _read(
         raise UserError("raw table 'scenarios' must have rows, however: it is empty")
     profile = read_snapshots(spark, config.raw.profile, "profile", root=raw)
     profile = checked_snapshots(profile, "profile", "advertiser_id", checks=checks, findings=findings)
-    facts = {}
-    for name in config.raw.facts:
-        frame = read_facts(spark, config.raw, name, root=raw, as_known_at=as_known_at)
+    facts = {name: read_facts(spark, config.raw, name, root=raw, as_known_at=as_known_at) for name in config.raw.facts}
+    _check_id_types(config, facts, profile)
+    for name, frame in facts.items():
         if days is not None:
             frame = frame.where(F.col("day").between(*days))
         facts[name] = checked_facts(frame, name, raw=config.raw, checks=checks, scenarios=list(ids), findings=findings)
@@ -172,13 +172,19 @@ def _check_attributes(tables: RawFrames, config: EtlConfig) -> None:
 
 
 def _advertiser_id_type(tables: RawFrames) -> str:
-    types: dict[str, str] = {
-        name: frame.schema["advertiser_id"].dataType.simpleString()
-        for name, frame in [*tables.facts.items(), ("profile", tables.profile)]
-    }
-    if len(set(types.values())) > 1:
-        raise UserError(f"raw tables must agree on the type of the advertiser id, however: {types}")
-    return next(iter(types.values()))
+    kind: str = tables.profile.schema["advertiser_id"].dataType.simpleString()
+    return kind
+
+
+def _check_id_types(config: EtlConfig, facts: Mapping[str, DataFrame], profile: DataFrame) -> None:
+    wanted = profile.schema["advertiser_id"].dataType.simpleString()
+    for name, frame in facts.items():
+        actual = frame.schema["advertiser_id"].dataType.simpleString()
+        if actual != wanted:
+            raise UserError(
+                f"raw table {name!r}: column {config.raw.facts[name].advertiser!r} must be {wanted}, "
+                f"like the profile's key, however: {actual}"
+            )
 
 
 def _plan(

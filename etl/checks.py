@@ -8,6 +8,9 @@ from pyspark.sql import functions as F
 from etl.config import ChecksConfig, RawConfig
 from m2m_model.contracts.errors import UserError
 
+EXAMPLES = 5
+"""How many unknown scenarios a message names."""
+
 
 @dataclass
 class Findings:
@@ -36,35 +39,47 @@ def checked_facts(
     frame: DataFrame, name: str, *, raw: RawConfig, checks: ChecksConfig, scenarios: list[str], findings: Findings
 ) -> DataFrame:
     """Facts whose keys are all there, whose days lie in the calendar, whose scenarios are known, without doubles."""
-    null_key = F.col("advertiser_id").isNull() | F.col("day").isNull()
-    outside = ~null_key & ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day))
-    unknown = ~null_key & F.col("scenario_id").isNotNull() & ~F.col("scenario_id").isin(scenarios)
-    problems: dict[str, tuple[Column, str]] = {
-        "null_keys": (null_key, "a null advertiser or time"),
-        "dates_out_of_range": (outside, f"a day outside {raw.first_day} .. {raw.last_day}"),
-        "unknown_scenarios": (unknown, f"a scenario that no scenario snapshot names (known: {scenarios})"),
-    }
+    table = raw.facts[name]
+    null_advertiser, null_day = F.col("advertiser_id").isNull(), F.col("day").isNull()
+    outside = ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day))
+    unknown = F.col("scenario_id").isNotNull() & ~F.col("scenario_id").isin(scenarios)
+    range_ = f"{raw.first_day} .. {raw.last_day}"
+    problems: list[tuple[str, Column, str]] = [
+        ("null_keys", null_advertiser, f"a null {table.advertiser!r}"),
+        ("null_keys", ~null_advertiser & null_day, f"a null {table.time!r}"),
+        ("dates_out_of_range", ~null_advertiser & outside, f"a day of {table.time!r} outside {range_}"),
+        (
+            "unknown_scenarios",
+            ~null_advertiser & ~null_day & unknown,
+            f"a {table.scenario!r} that no scenario snapshot has",
+        ),
+    ]
     counts = frame.select(
-        F.count("*").alias("rows"), *(F.count_if(bad).alias(check) for check, (bad, _) in problems.items())
+        F.count("*").alias("rows"),
+        *(F.count_if(bad).alias(str(index)) for index, (_, bad, _) in enumerate(problems)),
     ).first()
     assert counts is not None
     if counts["rows"] == 0:
         raise UserError(f"raw table {name!r} must have rows, however: it is empty")
-    for check, (bad, detail) in problems.items():
+    for index, (check, bad, detail) in enumerate(problems):
+        if check == "unknown_scenarios" and counts[str(index)]:
+            some = frame.where(bad).select("scenario_id").distinct().orderBy("scenario_id").limit(EXAMPLES).collect()
+            detail += f" ({', '.join(repr(row[0]) for row in some)}; known: {scenarios})"
         policy = getattr(checks, check)
-        if findings.handle(check=check, table=name, rows=counts[check], policy=policy, detail=detail):
-            frame = frame.where(~bad)
-    if raw.facts[name].kind == "daily":
+        if findings.handle(check=check, table=name, rows=counts[str(index)], policy=policy, detail=detail):
+            frame = frame.where(~F.coalesce(bad, F.lit(False)))
+    if table.kind == "daily":
         frame = _without_doubles(frame, name, ["advertiser_id", "scenario_id", "day"], checks, findings)
     return frame
 
 
 def checked_snapshots(frame: DataFrame, name: str, key: str, *, checks: ChecksConfig, findings: Findings) -> DataFrame:
     """Snapshots with a key and a day each, one row per key and day."""
-    null_key = F.col(key).isNull() | F.col("day").isNull()
-    rows = frame.where(null_key).count()
-    if findings.handle(check="null_keys", table=name, rows=rows, policy=checks.null_keys, detail="a null key or day"):
-        frame = frame.where(~null_key)
+    for column in (key, "day"):
+        rows = frame.where(F.col(column).isNull()).count()
+        detail = f"a null {column!r}"
+        if findings.handle(check="null_keys", table=name, rows=rows, policy=checks.null_keys, detail=detail):
+            frame = frame.where(F.col(column).isNotNull())
     return _without_doubles(frame, name, [key, "day"], checks, findings)
 
 

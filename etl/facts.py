@@ -69,7 +69,13 @@ def task_scales(config: EtlConfig, tables: Mapping[str, DataFrame]) -> dict[str,
         for feature, declared in getattr(config.features, name).items():
             table = declared.table or name
             aggregate_type(tables[table], declared.expr, owner=f"features.{name}.{feature}")
-    aggregate_type(tables[config.population.table], config.population.activity, owner="population.activity")
+    activity = config.population.activity
+    kind = aggregate_type(tables[config.population.table], activity, owner="population.activity")
+    if not isinstance(kind, T.BooleanType):
+        raise UserError(
+            f"population.activity: expression {activity!r} must be a condition (boolean), "
+            f"however: {kind.simpleString()}; for instance 'count(*) > 0'"
+        )
     scales = {}
     for name, task in config.tasks.items():
         kind = aggregate_type(tables[task.table], task.expr, owner=f"tasks.{name}")

@@ -30,11 +30,11 @@ def read_facts(
     _require_type(frame, name, table.time, time_types)
     _require_type(frame, name, table.advertiser, ID_TYPES)
     _require_type(frame, name, table.scenario, (T.StringType,))
-    if as_known_at is not None:
-        if not table.arrived_at:
-            raise UserError(f"--as-known-at needs raw.facts.{name}.arrived_at, the column of when a row landed")
+    if table.arrived_at:
         _require(frame, name, [table.arrived_at])
-        frame = frame.where(F.col(table.arrived_at) <= F.lit(as_known_at))
+        _require_type(frame, name, table.arrived_at, (T.TimestampType,))
+        if as_known_at is not None:
+            frame = frame.where(F.col(table.arrived_at) <= F.lit(as_known_at))
     return frame.withColumns(
         {
             "advertiser_id": _id(frame, table.advertiser),

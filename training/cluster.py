@@ -29,7 +29,12 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         _knock(address)
-        ray.init(address=address, include_dashboard=False if address == "local" else None, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with "

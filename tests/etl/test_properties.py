@@ -195,7 +195,6 @@ def test_what_arrived_later_is_invisible(base: Base, spark: SparkSession, tmp_pa
     assert sorted_rows_hash(found) != sorted_rows_hash(base.rows)
 
 
-@pytest.mark.xfail(reason="such a table is refused, where etl.config says that its rows were there", strict=True)
 def test_rows_without_an_arrival_were_there_on_their_day(base: Base, spark: SparkSession, tmp_path: Path) -> None:
     config = base.world.config.model_dump()
     for table in config["raw"]["facts"].values():
