@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             model_version=model.version,
             config=config.predict,
             cluster=cluster,
+            leave_out=config.evaluation.leave_out,
         )
     print(f"published the evaluation in {out}; macro averages over eligible rows:")
     for row in rows:

@@ -49,6 +49,11 @@ class PredictConfig(StrictConfig):
     grace_seconds: float = Field(default=3600.0, ge=0)
 
 
+class EvaluationConfig(StrictConfig):
+    leave_out: tuple[str, ...] = ()
+    """Advertiser ids that results are also given without, for instance one that is a fifth of all sales."""
+
+
 class BaselinesConfig(StrictConfig):
     lightgbm: bool = True
     lightgbm_rounds: int = Field(default=200, ge=1)
@@ -63,4 +68,5 @@ class TrainingConfig(StrictConfig):
     reader: ReaderConfig = ReaderConfig()
     cluster: ClusterConfig = ClusterConfig()
     predict: PredictConfig = PredictConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from m2m_model.contracts.schema import FORECASTS
@@ -46,6 +47,7 @@ class Evaluate:
     model: str
     out: str
     generation: str
+    leave_out: tuple[str, ...] = ()
 
     def __call__(self, entry: FileEntry) -> tuple[FileEntry, dict[str, MetricSums]]:
         spec = self.source.spec
@@ -59,8 +61,13 @@ class Evaluate:
 
     def _forecasts(self, table: pa.Table, schema: pa.Schema, sums: Mapping[str, MetricSums]) -> pa.Table:
         scored = score_rows(table, self.source, self.forecaster)
+        left_out = (
+            np.isin(np.array(table["advertiser_id"].to_pylist(), str), self.leave_out) if self.leave_out else None
+        )
         for forecast, values in (("mean", scored.means), ("point", self.rule.apply(scored.means))):
-            sums[forecast].add(scored.scenarios, scored.eligible, scored.active_days, values, scored.labels)
+            sums[forecast].add(
+                scored.scenarios, scored.eligible, scored.active_days, values, scored.labels, left_out=left_out
+            )
         columns = {name: table[name] for name in schema.names if name in table.column_names}
         columns |= forecast_columns(self.source.spec, scored.means, self.rule)
         return pa.table(columns, schema=schema)
@@ -97,6 +104,7 @@ def evaluate(
     model_version: str,
     config: PredictConfig,
     cluster: ClusterConfig,
+    leave_out: tuple[str, ...] = (),
 ) -> list[MetricRow]:
     """Score the test files with every forecaster and publish metrics and forecasts at ``out``.
 
@@ -106,7 +114,15 @@ def evaluate(
     files: list[FileEntry] = []
     rows: list[MetricRow] = []
     for name, (forecaster, rule) in forecasters.items():
-        function = Evaluate(source=source, forecaster=forecaster, rule=rule, model=name, out=out, generation=generation)
+        function = Evaluate(
+            source=source,
+            forecaster=forecaster,
+            rule=rule,
+            model=name,
+            out=out,
+            generation=generation,
+            leave_out=leave_out,
+        )
         with Display(f"{name}: test", total=sum(entry.rows for entry in entries)) as display:
             results = map_files(function, entries, actors=config.actors, cluster=cluster, display=display)
         files += [entry for entry, _ in results]
@@ -125,6 +141,7 @@ def evaluate(
         content={
             "model_version": model_version,
             "feature_fingerprint": source.spec.feature_fingerprint,
+            "leave_out": list(leave_out),
             "point_rules": {name: rule.model_dump(mode="json") for name, (_, rule) in forecasters.items()},
         },
     )

@@ -13,8 +13,9 @@ from typing import Self
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-SEGMENTS = ("eligible", "own_history", "no_history")
-"""Rows of eligible pairs (the headline), of pairs with own active days in the window, and of pairs without."""
+SEGMENTS = ("eligible", "eligible_rest", "own_history", "no_history")
+"""Rows of eligible pairs (the headline), of those without the advertisers that ``evaluation.leave_out`` names, of pairs
+with own active days in the window, and of pairs without."""
 HEADLINE = SEGMENTS[0]
 OVERALL = "overall"
 ABSOLUTE_ERROR, LABEL, SMAPE, ROWS = range(4)
@@ -63,10 +64,13 @@ class MetricSums:
         active_days: Int[np.ndarray, "N"],
         forecasts: Float[np.ndarray, "N M"],
         labels: Float[np.ndarray, "N M"],
+        *,
+        left_out: Bool[np.ndarray, "N"] | None = None,
     ) -> None:
-        """Add rows; ``scenarios`` are N scenario ids."""
+        """Add rows; ``scenarios`` are N scenario ids. Without ``left_out`` there is no segment ``eligible_rest``."""
         terms = np.stack([np.abs(forecasts - labels), labels, smape_terms(forecasts, labels), np.ones(labels.shape)], 2)
-        members = dict(zip(SEGMENTS, (eligible, active_days > 0, active_days == 0), strict=True))
+        rest = np.zeros_like(eligible) if left_out is None else eligible & ~left_out
+        members = dict(zip(SEGMENTS, (eligible, rest, active_days > 0, active_days == 0), strict=True))
         for scenario in np.unique(scenarios):
             for segment, member in members.items():
                 chosen = terms[member & (scenarios == scenario)]

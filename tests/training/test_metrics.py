@@ -86,3 +86,13 @@ def test_csv_has_one_header_and_a_line_per_row() -> None:
     lines = to_csv(rows).splitlines()
     assert lines[0] == "model,segment,scenario,task,forecast,nmae,smape,n,left_out"
     assert len(lines) == len(rows) + 1
+
+
+def test_left_out_rows_are_missing_from_the_rest_alone() -> None:
+    sums = MetricSums(tasks=("units",))
+    forecasts, labels = np.array([[1.0], [10.0]]), np.array([[2.0], [20.0]])
+    rows = np.array(["a", "a"]), np.array([True, True]), np.array([1, 1])
+    sums.add(*rows, forecasts, labels, left_out=np.array([False, True]))
+    cells = {row.segment: row for row in sums.rows(model="m", forecast="mean") if row.scenario == "a"}
+    assert (cells["eligible"].n, cells["eligible_rest"].n) == (2, 1)
+    assert cells["eligible_rest"].nmae == 0.5

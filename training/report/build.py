@@ -77,6 +77,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
         left_out=[r for r in rows if r.scenario == r.task == "overall" and r.left_out and r.segment == "eligible"],
         day=last_day(inputs.predictions),
         model_name=name,
+        leave_out=evaluation.content.get("leave_out", []),
     )
     target = Folder.at(out)
     for file, text in ((METRICS, metrics_csv(rows)), (HISTORY, history_csv(rows)), (INDEX, page)):

@@ -101,20 +101,23 @@ def error_by_scenario(metrics: Metrics, forecast: str = "point") -> str:
 
 
 def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
-    """Training and validation loss by epoch, the best validation loss marked."""
+    """Training and validation loss by epoch, the best validation loss marked.
+
+    Each has an axis of its own: training rows are eligible pairs, validation rows are all that would be predicted.
+    """
     with matplotlib.rc_context(STYLE):
-        figure, (axis,) = _panels(1, width=7, height=3.2)
+        figure, axes = _panels(2, width=5, height=3.2)
         numbers = [int(e["epoch"]) + 1 for e in epochs]
-        for index, (name, marker) in enumerate((("train", "o"), ("validation", "s"))):
-            axis.plot(numbers, [e[name] for e in epochs], color=PALETTE[index], marker=marker, label=name)
+        for index, (axis, name) in enumerate(zip(axes, ("train", "validation"), strict=True)):
+            axis.plot(numbers, [e[name] for e in epochs], color=PALETTE[index], marker="os"[index])
+            axis.set_title(name)
+            axis.set_xticks(numbers, [f"{n}\nstep {int(e['step']):,}" for n, e in zip(numbers, epochs, strict=True)])
+            axis.set_xlabel("epoch")
+            axis.set_ylabel("weighted Poisson loss")
         if epochs:
             best = min(range(len(epochs)), key=lambda i: epochs[i]["validation"])
-            axis.axvline(numbers[best], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            axis.annotate("best ", (numbers[best], 1), xycoords=("data", "axes fraction"), ha="right", va="top")
-        axis.set_xticks(numbers, [f"{n}\nstep {int(e['step']):,}" for n, e in zip(numbers, epochs, strict=True)])
-        axis.set_xlabel("epoch")
-        axis.set_ylabel("weighted Poisson loss")
-        axis.legend()
+            axes[1].axvline(numbers[best], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes[1].annotate("best ", (numbers[best], 1), xycoords=("data", "axes fraction"), ha="right", va="top")
         return _svg(figure)
 
 

@@ -113,9 +113,10 @@ def cell_table(metrics: Metrics, metric: str, forecast: str) -> Table:
 
 
 def history_table(metrics: Metrics, forecast: str = "point") -> Table:
-    """Macro averages over scenario x task cells, with and without own history in the scenario, per model."""
+    """Macro averages over scenario x task cells per model, for every segment that has rows."""
     rows = []
-    for segment in SEGMENTS:
+    segments = {segment for segment, *_ in metrics.rows}
+    for segment in (s for s in SEGMENTS if s in segments):
         for metric in ("nmae", "smape"):
             values = [metrics.overall(metric, model=m, forecast=forecast, segment=segment) for m in metrics.models]
             rows.append(((segment.replace("_", " "), metric.upper()), shade(values)))
