@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyspark import TaskContext
 
 from etl.windows import AsOf, Facts, WindowPlan, dataset_rows
 from m2m_model.contracts.schema import dataset_schema
@@ -144,8 +145,11 @@ class _DayWriter:
     def __post_init__(self) -> None:
         spec, plan = self.job.plan.spec, self.job.plan
         day = [f"dt={self.as_of.date}"]
-        partition = [f"split={self.as_of.split}", *day] if plan.labels else day
-        self.path = data_path(self.job.generation, *partition, f"part-{uuid.uuid4().hex[:12]}.parquet")
+        folders = [f"split={self.as_of.split}", *day] if plan.labels else day
+        # The number orders files the same way in every rerun, and with them training; the rest tells attempts apart.
+        task = TaskContext.get()
+        number = task.partitionId() if task else 0
+        self.path = data_path(self.job.generation, *folders, f"part-{number:05d}-{uuid.uuid4().hex[:12]}.parquet")
         folder = Folder.at(self.job.folder)
         folder.make_parents(self.path)
         self.sink = _HashingSink(folder.filesystem.open_output_stream(folder.join(self.path)))
