@@ -1,0 +1,125 @@
+"""Intervals of paired differences: against loops, against known answers, and in how often they cover the truth."""
+
+import numpy as np
+import pytest
+
+from training.compare.intervals import Resamples, compare, holm, macro, resampled_metric
+from training.compare.results import CellKey, Resampled, Results, load_cell, save_cell
+from training.compare.sums import GROUPS, SUMS, CellSums, advertiser_groups
+from training.metrics import OVERALL, MetricSums
+
+SCENARIOS, TASKS, WEEKS = ("a", "b"), ("units", "days"), 3
+
+
+def random_cell(seed: int, *, shift: float = 0.0, rows: int = 4000) -> CellSums:
+    """Rows whose forecasts are off by a noise of scale 1 + shift; labels do not depend on seed or shift."""
+    fixed, noise = np.random.default_rng(7), np.random.default_rng([seed, 1])
+    advertisers = fixed.integers(0, 300, rows)
+    scenario = fixed.integers(0, len(SCENARIOS), rows)
+    labels = fixed.poisson(3.0, (rows, len(TASKS))).astype(float)
+    cell = CellSums(scenarios=SCENARIOS, tasks=TASKS, weeks=WEEKS)
+    forecasts = np.abs(labels + noise.normal(0, 1 + shift, labels.shape))
+    cell.add(
+        "point",
+        groups=advertiser_groups(advertisers.tolist()),
+        weeks=fixed.integers(0, WEEKS, rows),
+        scenarios=scenario,
+        forecasts=forecasts,
+        labels=labels,
+    )
+    return cell
+
+
+def test_sums_give_the_metrics_that_rows_give() -> None:
+    random = np.random.default_rng(0)
+    scenario = random.integers(0, 2, 500)
+    forecasts, labels = random.poisson(2.0, (2, 500, 2)).astype(float)
+    cell = CellSums(scenarios=SCENARIOS, tasks=TASKS, weeks=1)
+    weeks = np.zeros(500, int)
+    groups = advertiser_groups(random.integers(0, 99, 500).tolist())
+    cell.add("point", groups=groups, weeks=weeks, scenarios=scenario, forecasts=forecasts, labels=labels)
+    direct = MetricSums(tasks=TASKS)
+    everybody = np.ones(500, bool)
+    direct.add(np.array(SCENARIOS)[scenario], everybody, np.ones(500, int), forecasts, labels)
+    expected = {(r.scenario, r.task): r for r in direct.rows(model="m", forecast="point") if r.segment == "eligible"}
+    once = Resamples(groups=np.ones((1, GROUPS)), weeks=np.ones((1, 1)))
+    for metric in ("nmae", "smape"):
+        values = macro(resampled_metric([cell], "point", metric, once, np.random.default_rng(0)))[0]
+        for i, s in enumerate((*SCENARIOS, OVERALL)):
+            for j, t in enumerate((*TASKS, OVERALL)):
+                assert values[i, j] == pytest.approx(getattr(expected[s, t], metric), rel=1e-12)
+
+
+def test_resampled_metric_is_the_weighted_ratio() -> None:
+    cells = [random_cell(seed, rows=300) for seed in range(3)]
+    draws = Resamples.draw(np.random.default_rng(1), resamples=4, groups=GROUPS, weeks=WEEKS)
+    fast = resampled_metric(cells, "point", "nmae", draws, np.random.default_rng(5))
+    seeds = np.random.default_rng(5).multinomial(3, np.full(3, 1 / 3), size=4) / 3
+    seeds[0] = 1 / 3
+    for r in range(4):
+        above, below = np.zeros((2, 2)), np.zeros((2, 2))
+        for g in range(GROUPS):
+            for w in range(WEEKS):
+                weight = draws.groups[r, g] * draws.weeks[r, w]
+                for k, cell in enumerate(cells):
+                    above += weight * seeds[r, k] * cell.forecasts["point"][SUMS.index("absolute_error"), g, w]
+                below += weight * cells[0].forecasts["point"][SUMS.index("label"), g, w]
+        np.testing.assert_allclose(fast[r], above / below, rtol=1e-10)
+
+
+def test_a_clear_difference_is_found_and_none_is_not() -> None:
+    keys = {("same", 0.0): 0, ("twin", 0.0): 100, ("worse", 0.4): 200}
+    planned = [CellKey(model=m, period=p, seed=s) for (m, _) in keys for p in ("p1", "p2") for s in range(5)]
+    shifts = {model: (shift, start) for (model, shift), start in keys.items()}
+    cells = {
+        key: random_cell(shifts[key.model][1] + key.seed + 10 * int(key.period[1]), shift=shifts[key.model][0])
+        for key in planned
+    }
+    resampled = Resampled.of(Results(planned=tuple(planned), cells=cells), resamples=400)
+    overall = {}
+    for other in ("twin", "worse"):
+        rows = list(resampled.compare("same", other, "point", "nmae"))
+        overall[other] = next(r for r in rows if r.scenario == r.task == OVERALL)
+        assert len(rows) == 9
+    assert overall["worse"].high < 0
+    assert overall["worse"].p < 0.01
+    assert overall["twin"].low < 0 < overall["twin"].high
+
+
+def test_intervals_cover_the_true_difference() -> None:
+    """Models with exactly equal errors in expectation: a 95 % interval excludes 0 rarely."""
+    excluded = 0
+    for world in range(60):
+        random = np.random.default_rng(world)
+        pair = []
+        for _ in range(2):
+            cell = CellSums(scenarios=("a",), tasks=("t",), weeks=4)
+            shape = (len(SUMS), GROUPS, 4, 1, 1)
+            cell.forecasts["point"] = np.ones(shape) * random.gamma(20.0, 1.0, shape)
+            cell.forecasts["point"][1] = 20.0
+            pair.append(cell)
+        draws = Resamples.draw(random, resamples=300, groups=GROUPS, weeks=4)
+        values = [resampled_metric([cell], "point", "nmae", draws, random) for cell in pair]
+        _, low, high, _ = compare(*values)
+        excluded += not low[0, 0] <= 0 <= high[0, 0]
+    assert excluded <= 6  # of 60; 95 % intervals are expected to miss 3, product weights make them wider
+
+
+def test_holm_by_hand() -> None:
+    assert holm({"a": 0.01, "b": 0.02, "c": 0.5}) == pytest.approx({"a": 0.03, "b": 0.04, "c": 0.5})
+    assert holm({"a": 0.4, "b": 0.9}) == pytest.approx({"a": 0.8, "b": 0.9})
+
+
+def test_a_cell_comes_back_from_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    key, cell = CellKey(model="m2m", period="p1", seed=3), random_cell(3, rows=200)
+    save_cell(tmp_path, key, cell, {"seconds": "12.5"})
+    back, about = load_cell(tmp_path, key)
+    assert about == {"seconds": "12.5"}
+    assert (back.scenarios, back.tasks, back.weeks) == (cell.scenarios, cell.tasks, cell.weeks)
+    np.testing.assert_allclose(back.forecasts["point"], cell.forecasts["point"], rtol=1e-6)
+
+
+def test_groups_are_stable_and_even() -> None:
+    groups = advertiser_groups([str(n) for n in range(4800)])
+    assert (advertiser_groups(["17", 17, "18"]) == [groups[17], groups[17], groups[18]]).all()
+    assert np.bincount(groups, minlength=GROUPS).min() > 50

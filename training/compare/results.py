@@ -1,0 +1,155 @@
+"""The finished cells of a study on disk, and the tables that are made of them.
+
+A cell is one model, period and seed: ``<folder>/<model>/<period>/seed-<k>.parquet``. Whatever is there is used, and
+every table says how many of the planned cells it is made of.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from m2m_model.contracts.errors import UserError
+from training.compare.intervals import METRICS, Comparison, Metric, Resamples, compare, macro, resampled_metric
+from training.compare.sums import GROUPS, CellSums
+from training.metrics import OVERALL
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellKey:
+    model: str
+    period: str
+    seed: int
+
+    def path(self, folder: Path) -> Path:
+        return folder / self.model / self.period / f"seed-{self.seed}.parquet"
+
+
+def save_cell(folder: Path, key: CellKey, sums: CellSums, about: Mapping[str, str]) -> None:
+    """Write a finished cell whole or not at all. ``about``: seconds, parameters, versions, whatever explains it."""
+    path = key.path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = sums.to_table()
+    table = table.replace_schema_metadata({**table.schema.metadata, **{f"about.{k}": v for k, v in about.items()}})
+    temporary = path.with_suffix(".tmp")
+    pq.write_table(table, temporary, compression="zstd", use_dictionary=["forecast", "group", "week"])
+    temporary.rename(path)
+
+
+def load_cell(folder: Path, key: CellKey) -> tuple[CellSums, dict[str, str]]:
+    """A finished cell and what was said about it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        table = pq.read_table(key.path(folder))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{key.path(folder)} is damaged ({str(error).splitlines()[0]}): remove it and run make compare again"
+        ) from None
+    about = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+    return CellSums.from_table(table), {k.removeprefix("about."): v for k, v in about.items() if k.startswith("about.")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """All finished cells of the planned ones; models and periods in the order of the plan."""
+
+    planned: tuple[CellKey, ...]
+    cells: Mapping[CellKey, CellSums]
+
+    @classmethod
+    def load(cls, folder: Path, planned: Sequence[CellKey]) -> "Results":
+        present = [key for key in planned if key.path(folder).exists()]
+        return cls(planned=tuple(planned), cells={key: load_cell(folder, key)[0] for key in present})
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models that have a cell in every period: only those can be averaged over the same periods."""
+        names = dict.fromkeys(key.model for key in self.planned)
+        return tuple(name for name in names if all(self.seeds(name, period) for period in self.periods))
+
+    @property
+    def periods(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key.period for key in self.planned))
+
+    @property
+    def completeness(self) -> str:
+        return f"{len(self.cells)} of {len(self.planned)} planned cells (model x period x seed)"
+
+    def seeds(self, model: str, period: str) -> list[CellSums]:
+        return [cell for key, cell in self.cells.items() if (key.model, key.period) == (model, period)]
+
+    def seed_count(self, model: str) -> int:
+        """Seeds in the period that has fewest."""
+        return min(len(self.seeds(model, period)) for period in self.periods)
+
+    def shape(self) -> CellSums:
+        """Any cell: scenarios and tasks are the same in all."""
+        if not self.cells:
+            raise UserError("the study has no finished cell yet: run make compare first")
+        return next(iter(self.cells.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """Every model's metrics, macro averages included, over the same resamples; the mean over periods."""
+
+    results: Results
+    values: Mapping[tuple[str, str, Metric], Float[np.ndarray, "R S1 M1"]]
+    """By (model, forecast, metric)."""
+
+    @classmethod
+    def of(
+        cls, results: Results, *, resamples: int = RESAMPLES, seed: int = 0, periods: Sequence[str] = ()
+    ) -> "Resampled":
+        """``periods``: default all."""
+        periods = tuple(periods) or results.periods
+        draws = {}
+        for number, period in enumerate(periods):
+            weeks = {cell.weeks for model in results.models for cell in results.seeds(model, period)}
+            (week_count,) = weeks
+            random = np.random.default_rng([seed, number])
+            draws[period] = Resamples.draw(random, resamples=resamples, groups=GROUPS, weeks=week_count)
+        values = {}
+        for number, model in enumerate(results.models):
+            forecasts = [set(cell.forecasts) for period in periods for cell in results.seeds(model, period)]
+            for forecast in sorted(set.intersection(*forecasts)):
+                for metric in METRICS:
+                    random = np.random.default_rng([seed, len(periods), number])
+                    parts = [
+                        macro(resampled_metric(results.seeds(model, period), forecast, metric, draws[period], random))
+                        for period in periods
+                    ]
+                    values[model, forecast, metric] = np.mean(parts, axis=0)
+        return cls(results=results, values=values)
+
+    def compare(self, model_a: str, model_b: str, forecast: str, metric: Metric) -> Iterator[Comparison]:
+        """Cell by cell, then the macro averages."""
+        bounds = compare(self.values[model_a, forecast, metric], self.values[model_b, forecast, metric])
+        shape = self.results.shape()
+        for i, scenario in enumerate((*shape.scenarios, OVERALL)):
+            for j, task in enumerate((*shape.tasks, OVERALL)):
+                difference, low, high, p = (float(bound[i, j]) for bound in bounds)
+                yield Comparison(
+                    model_a=model_a,
+                    model_b=model_b,
+                    forecast=forecast,
+                    metric=metric,
+                    scenario=scenario,
+                    task=task,
+                    difference=difference,
+                    low=low,
+                    high=high,
+                    p=p,
+                )
+
+    def forecasts(self, model: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(forecast for name, forecast, _ in self.values if name == model))

@@ -1,0 +1,88 @@
+"""What a finished cell of a study keeps: error sums by advertiser group and week, so that both can be resampled.
+
+Letters: N rows, G advertiser groups, W weeks of the test period, S scenarios, M tasks.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from training.metrics import smape_terms
+
+GROUPS = 48
+"""Advertisers are resampled in this many groups, drawn by a hash of their ids: the same in every cell of a study."""
+SUMS = ("absolute_error", "label", "smape", "rows")
+
+
+def advertiser_groups(advertisers: Sequence[object]) -> Int[np.ndarray, "N"]:
+    """Group of each advertiser, 0 .. GROUPS - 1, from a stable hash of its id."""
+    known: dict[object, int] = {}
+    for advertiser in advertisers:
+        if advertiser not in known:
+            digest = hashlib.blake2b(str(advertiser).encode(), digest_size=8).digest()
+            known[advertiser] = int.from_bytes(digest, "big") % GROUPS
+    return np.array([known[advertiser] for advertiser in advertisers], np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSums:
+    """Sums per forecast kind: ``[4, G, W, S, M]`` in the order of :data:`SUMS`; they add up over files and workers."""
+
+    scenarios: tuple[str, ...]
+    tasks: tuple[str, ...]
+    weeks: int
+    forecasts: dict[str, Float[np.ndarray, "4 G W S M"]] = field(default_factory=dict)
+
+    def add(
+        self,
+        forecast: str,
+        *,
+        groups: Int[np.ndarray, "N"],
+        weeks: Int[np.ndarray, "N"],
+        scenarios: Int[np.ndarray, "N"],
+        forecasts: Float[np.ndarray, "N M"],
+        labels: Float[np.ndarray, "N M"],
+    ) -> None:
+        """Add rows; ``scenarios`` are positions in ``self.scenarios``, ``weeks`` count from the period's first."""
+        shape = (GROUPS, self.weeks, len(self.scenarios))
+        cells = np.ravel_multi_index((groups, weeks, scenarios), shape)
+        terms = (np.abs(forecasts - labels), labels, smape_terms(forecasts, labels), np.ones(labels.shape))
+        total = self.forecasts.setdefault(forecast, np.zeros((len(SUMS), *shape, len(self.tasks))))
+        for position, term in enumerate(terms):
+            for task in range(len(self.tasks)):
+                counted = np.bincount(cells, weights=term[:, task], minlength=int(np.prod(shape)))
+                total[position, ..., task] += counted.reshape(shape)
+
+    def to_table(self) -> pa.Table:
+        """One row per (forecast, group, week, scenario, task) that has rows; sums in single precision."""
+        columns: dict[str, list[np.ndarray]] = {}
+        names = ("forecast", "group", "week", "scenario", "task", *SUMS)
+        for forecast, sums in self.forecasts.items():
+            present = np.nonzero(sums[SUMS.index("rows")])
+            kinds = np.full(len(present[0]), forecast)
+            values = (kinds, *(p.astype(np.int16) for p in present), *(s[present].astype(np.float32) for s in sums))
+            for name, column in zip(names, values, strict=True):
+                columns.setdefault(name, []).append(column)
+        table = pa.table({name: np.concatenate(parts) for name, parts in columns.items()})
+        about = {"scenarios": "\n".join(self.scenarios), "tasks": "\n".join(self.tasks), "weeks": str(self.weeks)}
+        return table.replace_schema_metadata(about)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "CellSums":
+        """Inverse of :meth:`to_table`, up to single precision."""
+        about: Mapping[str, str] = {key.decode(): text.decode() for key, text in table.schema.metadata.items()}
+        scenarios, tasks = tuple(about["scenarios"].split("\n")), tuple(about["tasks"].split("\n"))
+        cell = cls(scenarios=scenarios, tasks=tasks, weeks=int(about["weeks"]))
+        kinds = np.array(table["forecast"].to_pylist())
+        index = [table[name].to_numpy() for name in ("group", "week", "scenario", "task")]
+        for forecast in np.unique(kinds):
+            rows = kinds == forecast
+            sums = np.zeros((len(SUMS), GROUPS, cell.weeks, len(scenarios), len(tasks)))
+            for position, name in enumerate(SUMS):
+                sums[(position, *(axis[rows] for axis in index))] = table[name].to_numpy()[rows]
+            cell.forecasts[str(forecast)] = sums
+        return cell
