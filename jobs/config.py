@@ -36,10 +36,10 @@ class RunConfig(EtlConfig, TrainingConfig):
         return parse(cls, read_toml(path, overrides), source=str(path))
 
 
-def argument_parser(description: str | None) -> argparse.ArgumentParser:
+def argument_parser(description: str | None, *, config: str = "the run's TOML file") -> argparse.ArgumentParser:
     """The arguments that every job takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", type=Path, required=True, help="the run's TOML file")
+    parser.add_argument("--config", type=Path, required=True, help=config)
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
     return parser
 

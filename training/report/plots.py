@@ -58,7 +58,7 @@ def forecast_against_truth(
             axis.set_title(task.replace("_", " "))
             axis.set_xlabel("mean forecast")
             axis.set_ylabel("truth")
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def _density(axis: Any, x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) -> None:
@@ -97,7 +97,7 @@ def error_by_scenario(metrics: Metrics, forecast: str = "point") -> str:
         axes[1].set_yticklabels([])
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
@@ -118,7 +118,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
             best = min(range(len(epochs)), key=lambda i: epochs[i]["validation"])
             axes[1].axvline(numbers[best], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
             axes[1].annotate("best ", (numbers[best], 1), xycoords=("data", "axes fraction"), ha="right", va="top")
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def correlations(
@@ -141,7 +141,7 @@ def correlations(
                 axis.set_xticks(range(len(scenarios)), scenarios if row else [], fontsize=8, **rotated)
                 axis.set_yticks(range(len(scenarios)), [] if column else scenarios, fontsize=8)
                 axis.set_title(f"{task.replace('_', ' ')}, {name}", fontsize=10)
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def _panels(count: int, *, width: float, height: float) -> tuple[Figure, Sequence[Any]]:
@@ -149,7 +149,7 @@ def _panels(count: int, *, width: float, height: float) -> tuple[Figure, Sequenc
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
     """SVG text without a date, so that equal inputs give equal reports."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None}, dpi=150)

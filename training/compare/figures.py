@@ -1,0 +1,56 @@
+"""The pictures of a study, as SVG text in the report's style: overall errors with intervals, and sensitivity curves."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from training.compare.intervals import METRICS
+from training.compare.results import Resampled
+from training.report.plots import PALETTE, STYLE, to_svg
+
+LEVEL = (0.025, 0.975)
+
+
+def overall_bars(resampled: Resampled, *, forecasts: Mapping[str, str], best: str, titles: Mapping[str, str]) -> str:
+    """Figure 5: the macro average of each metric per model, best first, with 95 % intervals of the resamples.
+
+    ``forecasts``: which kind of forecast each metric is shown for. The intervals are of each model alone: overlapping
+    ones say nothing about a pair, which is what the paired table is for.
+    """
+    with matplotlib.rc_context(STYLE):
+        models = resampled.results.models
+        figure = Figure(figsize=(11, 0.36 * len(models) + 1.4), layout="constrained")
+        for axis, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
+            kind = forecasts[metric]
+            draws = {m: resampled.values[m, kind, metric][:, -1, -1] for m in models if kind in resampled.forecasts(m)}
+            order = sorted(draws, key=lambda model: -draws[model][0])
+            for position, model in enumerate(order):
+                low, high = np.quantile(draws[model][1:], LEVEL)
+                colour = PALETTE[0] if model == best else PALETTE[4]
+                axis.barh(position, draws[model][0], color=colour, height=0.7)
+                axis.plot([low, high], [position, position], color="#222b36", linewidth=1.2)
+                axis.text(high, position, f"  {draws[model][0]:.3f}", va="center", fontsize=8.5)
+            axis.set_yticks(range(len(order)), [titles.get(model, model) for model in order])
+            axis.set_xlim(0.9 * min(d[0] for d in draws.values()), 1.08 * max(np.quantile(d, 0.975) for d in draws.values()))
+            axis.set_xlabel(f"{metric.upper()}, {kind} forecast (axis does not start at 0)")
+            axis.grid(visible=False, axis="y")
+        return to_svg(figure)
+
+
+def sensitivity(
+    curves: Mapping[str, Sequence[tuple[float, float, float, float]]], *, metric: str, current: Mapping[str, float]
+) -> str:
+    """Figure 6: per hyperparameter, (value, metric, low, high) points; ``current`` marks the preset's value."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.7 * len(curves), 3.2), layout="constrained")
+        for axis, (name, points) in zip(np.atleast_1d(figure.subplots(1, len(curves))), curves.items(), strict=True):
+            values, middles, lows, highs = (np.array(column) for column in zip(*points, strict=True))
+            axis.fill_between(values, lows, highs, color=PALETTE[4], alpha=0.35, linewidth=0)
+            axis.plot(values, middles, color=PALETTE[0], marker="o", markeredgecolor="white")
+            axis.axvline(current[name], color="#8a94a3", linewidth=0.9, linestyle=(0, (4, 3)))
+            axis.set_xticks(values, [f"{value:g}" for value in values])
+            axis.set_xlabel(name)
+            axis.set_ylabel(metric.upper())
+        return to_svg(figure)

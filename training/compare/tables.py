@@ -1,0 +1,139 @@
+"""The exhibits of a study as tables: Table 4, paired differences, wins and losses; CSV for machines, Markdown for people."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training.compare.intervals import METRICS, Comparison, holm
+from training.compare.results import Resampled
+from training.metrics import OVERALL
+
+ALPHA = 0.05
+TABLE4_COLUMNS = ("model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods")
+PAIRED_COLUMNS = ("model_a", "model_b", "forecast", "metric", "scenario", "task", "difference", "low", "high")
+
+
+def table4(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
+    """Both metrics of every model, forecast, scenario and task, macro averages included; the mean over seeds."""
+    results, rows = resampled.results, []
+    shape = results.shape()
+    for model in results.models:
+        for forecast in resampled.forecasts(model):
+            values = {metric: resampled.values[model, forecast, metric][0] for metric in METRICS}
+            for i, scenario in enumerate((*shape.scenarios, OVERALL)):
+                for j, task in enumerate((*shape.tasks, OVERALL)):
+                    cell = {metric: float(values[metric][i, j]) for metric in METRICS}
+                    about = {"model": model, "forecast": forecast, "scenario": scenario, "task": task}
+                    rows.append(about | cell | {"seeds": results.seed_count(model), "periods": periods})
+    return rows
+
+
+def paired(resampled: Resampled, best: str) -> list[Comparison]:
+    """The best model against each other one, in every forecast that both have, cell by cell and overall."""
+    return [
+        comparison
+        for other in resampled.results.models
+        if other != best
+        for forecast in resampled.forecasts(best)
+        if forecast in resampled.forecasts(other)
+        for metric in METRICS
+        for comparison in resampled.compare(best, other, forecast, metric)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Win, tie or loss of the best model against another, after Holm's correction over all models of the table."""
+
+    other: str
+    forecast: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    adjusted_p: float
+    wins: int
+    """Cells of task x scenario whose own interval lies below 0."""
+    losses: int
+    cells: int
+
+    @property
+    def outcome(self) -> str:
+        if math.isnan(self.adjusted_p) or self.adjusted_p >= ALPHA:
+            return "tie"
+        return "win" if self.difference < 0 else "loss"
+
+
+def verdicts(comparisons: Sequence[Comparison]) -> list[Verdict]:
+    """One per other model, forecast and metric; corrected within each forecast and metric."""
+    found = []
+    for forecast, metric in dict.fromkeys((c.forecast, c.metric) for c in comparisons):
+        family = [c for c in comparisons if (c.forecast, c.metric) == (forecast, metric)]
+        overall = {c.model_b: c for c in family if c.scenario == c.task == OVERALL}
+        adjusted = holm({name: c.p for name, c in overall.items()})
+        for name, c in overall.items():
+            cells = [x for x in family if x.model_b == name and OVERALL not in (x.scenario, x.task)]
+            found.append(
+                Verdict(
+                    other=name,
+                    forecast=forecast,
+                    metric=metric,
+                    difference=c.difference,
+                    low=c.low,
+                    high=c.high,
+                    adjusted_p=adjusted[name],
+                    wins=sum(x.high < 0 for x in cells),
+                    losses=sum(x.low > 0 for x in cells),
+                    cells=len(cells),
+                )
+            )
+    return found
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Any]) -> str:
+    """Rows (dicts or dataclasses) as CSV, numbers in full precision."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row if isinstance(row, dict) else vars(row) for row in rows)
+    return text.getvalue()
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, the first column to the left and the others to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def verdict_markdown(found: Sequence[Verdict], titles: Mapping[str, str]) -> str:
+    heads = ("against", "forecast", "metric", "difference", "95 % interval", "p (Holm)", "outcome", "cells won : lost")
+    rows = [
+        (
+            titles.get(v.other, v.other),
+            v.forecast,
+            v.metric.upper(),
+            f"{v.difference:+.4f}",
+            f"{v.low:+.4f} .. {v.high:+.4f}",
+            f"{v.adjusted_p:.3f}",
+            v.outcome,
+            f"{v.wins} : {v.losses} of {v.cells}",
+        )
+        for v in found
+    ]
+    return markdown(heads, rows)
+
+
+def overall_markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+    """The macro averages of Table 4: a line per model, both metrics of each forecast."""
+    overall = [row for row in rows if row["scenario"] == row["task"] == OVERALL]
+    forecasts = tuple(dict.fromkeys(row["forecast"] for row in overall))
+    heads = ["model", *(f"{metric.upper()}, {f}" for f in forecasts for metric in METRICS), "seeds"]
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in overall):
+        own = {row["forecast"]: row for row in overall if row["model"] == model}
+        cells = [f"{own[f][metric]:.4f}" if f in own else "" for f in forecasts for metric in METRICS]
+        lines.append([titles.get(model, model), *cells, str(next(iter(own.values()))["seeds"])])
+    return markdown(heads, lines)
