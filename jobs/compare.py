@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     planned = [key for key in study.planned() if not arguments.only or key.model in arguments.only]
     missing = [key for key in planned if not key.path(study.study.results).exists()]
     _say_how_long(study, planned, missing, arguments.processes)
-    for period in dict.fromkeys(key.period for key in missing):
-        _build(study, period)
+    for key in {study.dataset_folder(key): key for key in missing}.values():
+        _build(study, key)
     command = [sys.executable, "-m", "jobs.compare", "--config", str(arguments.config)]
     command += [word for override in arguments.overrides for word in ("--set", override)]
     return _run_all(command, missing, arguments.processes)
@@ -66,7 +66,7 @@ def _cell(study: Study, key: CellKey) -> None:
     contender = study.contenders[key.model]
     config = RunConfig.read(study.study.run, study.overrides(key))
     job = CellJob(
-        dataset=_dataset(study, key.period),
+        dataset=str(study.dataset_folder(key).absolute() / "dataset"),
         model=config.model,
         config=config,
         baseline=contender.baseline,
@@ -77,27 +77,21 @@ def _cell(study: Study, key: CellKey) -> None:
     print(f"{_name(key)}: finished in {about['seconds']} s", flush=True)
 
 
-def _build(study: Study, period: str) -> None:
-    """The period's dataset, unless it is there; its raw tables are those of the run."""
-    if Path(_dataset(study, period), MANIFEST).exists():
+def _build(study: Study, key: CellKey) -> None:
+    """The cell's dataset, unless it is there; its raw tables are those of the run."""
+    out = study.dataset_folder(key)
+    if (out / "dataset" / MANIFEST).exists():
         return
-    run = RunConfig.read(study.study.run)
-    out = study.study.work / period
-    out.mkdir(parents=True, exist_ok=True)
-    raw = Path(run.run.path("raw"))
+    raw = Path(RunConfig.read(study.study.run).run.path("raw"))
     if not raw.exists():
         raise UserError(f"the study's raw tables must be in {raw}: run jobs/make_raw.py --config {study.study.run}")
+    out.mkdir(parents=True, exist_ok=True)
     if not (out / "raw").exists():
-        (out / "raw").symlink_to(raw.absolute())
-    overrides = [f"run.out={out}", *study.periods[period].overrides]
+        (out / "raw").symlink_to(raw)
     command = [sys.executable, "-m", "jobs.build_dataset", "--config", str(study.study.run)]
-    command += [word for override in overrides for word in ("--set", override)]
+    command += [word for o in (f"run.out={out}", *study.dataset_overrides(key)) for word in ("--set", o)]
     if status := subprocess.run(command, check=False).returncode:
-        raise UserError(f"the dataset of period {period} could not be built (status {status}); see above")
-
-
-def _dataset(study: Study, period: str) -> str:
-    return str((study.study.work / period / "dataset").absolute())
+        raise UserError(f"the dataset in {out} could not be built (status {status}); see above")
 
 
 def _say_how_long(study: Study, planned: Sequence[CellKey], missing: Sequence[CellKey], processes: int) -> None:

@@ -37,6 +37,10 @@ class Contender(StrictConfig):
     """A key of ``training.baselines.registry.BASELINES``; empty: the neural model of the run's configuration."""
     set: tuple[str, ...] = ()
     """``section.key=value`` overrides of the run."""
+    set_dataset: tuple[str, ...] = ()
+    """Overrides that make another dataset, such as ``sequence.length=20``."""
+    swept: dict[str, float] = Field(default={}, max_length=1)
+    """Of a sensitivity study: the hyperparameter and its value, the x axis of a curve."""
     members: int = Field(default=1, ge=1)
     """How many trained models are averaged, each with a seed of its own."""
     seeds: int = Field(default=0, ge=0)
@@ -56,6 +60,8 @@ class StudySection(StrictConfig):
     """The contender that all others are compared with; chosen on validation."""
     design_period: str
     """The period that is also reported alone."""
+    table: str = "table4"
+    """Name of the table that the study fills: table4 for models, table5 for ablations."""
     minutes_per_cell: float = Field(default=4.0, gt=0)
     """For the estimate at the start, until cells have been timed."""
 
@@ -89,7 +95,18 @@ class Study(StrictConfig):
 
     def overrides(self, key: CellKey) -> list[str]:
         """``--set`` arguments of a cell's run."""
-        return [*self.contenders[key.model].set, f"train.seed={key.seed}"]
+        contender = self.contenders[key.model]
+        return [*contender.set, *contender.set_dataset, f"train.seed={key.seed}"]
+
+    def dataset_folder(self, key: CellKey) -> Path:
+        """Where the cell's dataset lies; cells of one period share it unless their contender wants another."""
+        other = self.contenders[key.model].set_dataset
+        name = "_".join([key.period, *(text.replace(".", "-").replace("=", "-") for text in other)])
+        return self.study.work / name
+
+    def dataset_overrides(self, key: CellKey) -> list[str]:
+        """``--set`` arguments of the dataset's build."""
+        return [*self.periods[key.period].overrides, *self.contenders[key.model].set_dataset]
 
     @property
     def titles(self) -> Mapping[str, str]:

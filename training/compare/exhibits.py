@@ -1,0 +1,95 @@
+"""All exhibits of a study from its finished cells: CSV for machines, Markdown and pictures for people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from m2m_model.contracts.schema import FORECASTS
+from training.compare.figures import overall_bars, sensitivity
+from training.compare.intervals import Metric
+from training.compare.results import Resampled, Results
+from training.compare.study import Study
+from training.compare.tables import (
+    PAIRED_COLUMNS,
+    TABLE4_COLUMNS,
+    overall_markdown,
+    paired,
+    table4,
+    to_csv,
+    verdict_markdown,
+    verdicts,
+)
+
+AIMED: Mapping[Metric, str] = {"nmae": "point", "smape": "smape"}
+"""The forecast that is aimed at each metric."""
+assert set(AIMED.values()) <= set(FORECASTS)
+
+
+def write_exhibits(study: Study, folder: Path) -> Path:
+    """Fill ``folder``: once over all periods and once over the design period alone; returns the page's path.
+
+    Raises:
+        UserError: no cell is finished.
+    """
+    results = Results.load(study.study.results, study.planned())
+    results.shape()
+    folder.mkdir(parents=True, exist_ok=True)
+    views = {"all": results.periods, "design": (study.study.design_period,)}
+    resampled = {name: Resampled.of(results, periods=periods) for name, periods in views.items()}
+    rows = [row for name, view in resampled.items() for row in table4(view, periods=name)]
+    (folder / f"{study.study.table}.csv").write_text(to_csv(TABLE4_COLUMNS, rows))
+    comparisons = paired(resampled["all"], study.study.best)
+    (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons))
+    figure = overall_bars(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
+    (folder / "overall.svg").write_text(figure)
+    page = [
+        f"# {study.study.name}",
+        f"{results.completeness}. Made by `python jobs/exhibits.py`; periods: "
+        + ", ".join(f"{name} (test {p.test[0]} .. {p.test[1]})" for name, p in study.periods.items())
+        + ". NMAE is given for the `point` forecast, SMAPE for the `smape` forecast, both also for the others.",
+        "![overall errors](overall.svg)",
+    ]
+    for name, view in resampled.items():
+        title = "Mean over all periods" if name == "all" else f"Period {study.study.design_period} alone"
+        page += [f"## {title}", overall_markdown(table4(view, periods=name), study.titles)]
+        found = [v for v in verdicts(paired(view, study.study.best)) if AIMED[v.metric] == v.forecast]
+        best = study.titles[study.study.best]
+        page += [f"{best} minus the other, negative is better for {best}:", verdict_markdown(found, study.titles)]
+    if curves := _curves(study, resampled["all"]):
+        for metric in AIMED:
+            (folder / f"sensitivity_{metric}.svg").write_text(
+                sensitivity(curves[metric], metric=metric, current=_current(study))
+            )
+            page.append(f"![sensitivity of {metric.upper()}](sensitivity_{metric}.svg)")
+    target = folder / "README.md"
+    target.write_text("\n\n".join(page) + "\n")
+    return target
+
+
+Curves = dict[str, Sequence[tuple[float, float, float, float]]]
+
+
+def _curves(study: Study, resampled: Resampled) -> dict[Metric, Curves]:
+    """By metric and swept hyperparameter: (value, metric, low, high), ascending."""
+    swept = [(name, *item) for name, c in study.contenders.items() for item in c.swept.items()]
+    swept = [item for item in swept if item[0] in resampled.results.models]
+    curves: dict[Metric, Curves] = {}
+    for metric, forecast in AIMED.items() if swept else ():
+        points: dict[str, list[tuple[float, float, float, float]]] = {}
+        for model, parameter, value in swept:
+            draws = resampled.values[model, forecast, metric][:, -1, -1]
+            low, high = np.quantile(draws[1:], (0.025, 0.975))
+            points.setdefault(parameter, []).append((value, float(draws[0]), float(low), float(high)))
+        curves[metric] = {parameter: sorted(found) for parameter, found in points.items()}
+    return curves
+
+
+def _current(study: Study) -> Mapping[str, float]:
+    """The swept values of the best contender, which is the preset; where it sweeps nothing, the middle value."""
+    values: dict[str, list[float]] = {}
+    for contender in study.contenders.values():
+        for parameter, value in contender.swept.items():
+            values.setdefault(parameter, []).append(value)
+    middle = {parameter: sorted(found)[len(found) // 2] for parameter, found in values.items()}
+    return middle | study.contenders[study.study.best].swept
