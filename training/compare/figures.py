@@ -33,7 +33,9 @@ def overall_bars(resampled: Resampled, *, forecasts: Mapping[str, str], best: st
                 axis.plot([low, high], [position, position], color="#222b36", linewidth=1.2)
                 axis.text(high, position, f"  {draws[model][0]:.3f}", va="center", fontsize=8.5)
             axis.set_yticks(range(len(order)), [titles.get(model, model) for model in order])
-            axis.set_xlim(0.9 * min(d[0] for d in draws.values()), 1.08 * max(np.quantile(d, 0.975) for d in draws.values()))
+            axis.set_xlim(
+                0.9 * min(d[0] for d in draws.values()), 1.08 * max(np.quantile(d, 0.975) for d in draws.values())
+            )
             axis.set_xlabel(f"{metric.upper()}, {kind} forecast (axis does not start at 0)")
             axis.grid(visible=False, axis="y")
         return to_svg(figure)

@@ -39,8 +39,8 @@ class Contender(StrictConfig):
     """``section.key=value`` overrides of the run."""
     set_dataset: tuple[str, ...] = ()
     """Overrides that make another dataset, such as ``sequence.length=20``."""
-    swept: dict[str, float] = Field(default={}, max_length=1)
-    """Of a sensitivity study: the hyperparameter and its value, the x axis of a curve."""
+    swept: dict[str, float] = {}
+    """Of a sensitivity study: hyperparameters and their values, the x axes of curves."""
     members: int = Field(default=1, ge=1)
     """How many trained models are averaged, each with a seed of its own."""
     seeds: int = Field(default=0, ge=0)

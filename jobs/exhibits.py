@@ -1,0 +1,22 @@
+"""The tables and pictures of a study, from whatever cells of it are finished."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.config import argument_parser, run_job
+from training.compare.exhibits import write_exhibits
+from training.compare.study import Study
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argument_parser(__doc__, config="the study's TOML file")
+    parser.add_argument("--out", type=Path, help="default: the folder that holds the study's results")
+    arguments = parser.parse_args(argv)
+    study = Study.read(arguments.config, tuple(arguments.overrides))
+    print(f"exhibits: {write_exhibits(study, arguments.out or study.study.results.parent)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main))

@@ -1,0 +1,112 @@
+"""A study's plan, and the exhibits that come of its cells."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from m2m_model.contracts.errors import UserError
+from tests.compare.test_intervals import random_cell
+from training.compare.exhibits import write_exhibits
+from training.compare.results import CellKey, Results, save_cell
+from training.compare.study import Study
+from training.compare.sums import CellSums
+
+STUDY = """
+[study]
+name = "tiny"
+run = "run.toml"
+results = "{folder}/cells"
+work = "{folder}/work"
+seeds = [3, 5]
+best = "m2m"
+design_period = "late"
+
+[periods.early]
+train = [2017-02-09, 2017-08-01]
+validation = [2017-08-09, 2017-09-07]
+test = [2017-09-15, 2017-10-05]
+
+[periods.late]
+train = [2017-02-09, 2017-09-01]
+validation = [2017-09-09, 2017-10-08]
+test = [2017-10-16, 2017-11-05]
+
+[contenders.m2m]
+title = "M2M"
+swept = {{ d = 64 }}
+
+[contenders.small]
+set = ["model.knowledge_dim=8"]
+swept = {{ d = 8 }}
+
+[contenders.short]
+set_dataset = ["sequence.length=20"]
+
+[contenders.last_week]
+baseline = "last_7_days"
+seeds = 1
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.format(folder=tmp_path))
+    return Study.read(path)
+
+
+def with_forecasts(cell: CellSums) -> CellSums:
+    cell.forecasts["smape"] = cell.forecasts["point"]
+    return cell
+
+
+def test_cells_are_planned_first_seeds_first(study: Study) -> None:
+    planned = study.planned()
+    assert len(planned) == 2 * (2 * 3 + 1)
+    assert [key.seed for key in planned] == [3] * 8 + [5] * 6
+    assert CellKey(model="last_week", period="early", seed=5) not in planned
+
+
+def test_a_cells_run_and_dataset(study: Study) -> None:
+    short = CellKey(model="short", period="late", seed=5)
+    small = CellKey(model="small", period="late", seed=3)
+    assert study.overrides(short) == ["sequence.length=20", "train.seed=5"]
+    assert study.dataset_folder(short).name == "late_sequence-length-20"
+    assert study.dataset_folder(small).name == "late"
+    assert study.dataset_overrides(small)[0] == "split.train=[2017-02-09, 2017-09-01]"
+
+
+def test_names_must_exist(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.format(folder=tmp_path).replace('best = "m2m"', 'best = "m3m"'))
+    with pytest.raises(UserError, match="study names 'm3m'"):
+        Study.read(path)
+
+
+def test_exhibits_say_how_much_of_the_plan_they_are_made_of(study: Study, tmp_path: Path) -> None:
+    for key in study.planned():
+        if key.model != "short":
+            shift = 0.5 if key.model == "last_week" else 0.0
+            save_cell(study.study.results, key, with_forecasts(random_cell(key.seed, shift=shift)), {"seconds": "1"})
+    page = write_exhibits(study, tmp_path / "exhibits").read_text()
+    assert "10 of 14 planned cells" in page
+    assert "| last week |" in page
+    assert "win" in page
+    assert "sensitivity_nmae.svg" in page
+    rows = list(csv.DictReader((tmp_path / "exhibits" / "table4.csv").open()))
+    assert set(rows[0]) == {"model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods"}
+    assert {row["model"] for row in rows} == {"m2m", "small", "last_week"}
+    pairs = list(csv.DictReader((tmp_path / "exhibits" / "paired.csv").open()))
+    overall = [p for p in pairs if p["scenario"] == p["task"] == "overall" and p["metric"] == "nmae"]
+    assert {(p["model_a"], p["model_b"]) for p in overall} == {("m2m", "small"), ("m2m", "last_week")}
+    assert all(float(p["low"]) <= float(p["difference"]) <= float(p["high"]) for p in overall)
+
+
+def test_a_damaged_cell_is_named(study: Study) -> None:
+    key = study.planned()[0]
+    path = key.path(study.study.results)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="remove it and run make compare again"):
+        Results.load(study.study.results, study.planned())
