@@ -9,8 +9,8 @@ from m2m_model.contracts.store import Folder, read_manifest
 from training.baselines.registry import fit_baselines
 from training.checkpoint import load_model
 from training.cluster import connected
-from training.evaluate import evaluate, fit_rule
-from training.forecast import PointRule
+from training.evaluate import evaluate, fit_forecast_rules
+from training.forecast import ForecastRules
 from training.metrics import HEADLINE, OVERALL
 from training.predict import parquet_files, read_spec
 from training.scoring import Forecaster, ModelForecaster, Source
@@ -33,12 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     source = Source(location=dataset, spec=spec, batch_size=config.predict.batch_size)
     validation = parquet_files(manifest, split="validation")
-    forecasters: dict[str, tuple[Forecaster, PointRule]]
+    forecasters: dict[str, tuple[Forecaster, ForecastRules]]
     with connected(cluster):
-        forecasters = {model.name: (ModelForecaster(model.module), model.rule)}
+        forecasters = {model.name: (ModelForecaster(model.module), model.rules)}
         for name, forecaster in fit_baselines(source, manifest, config).items():
-            rule = fit_rule(forecaster, source, validation, name=name, config=config.predict, cluster=cluster)
-            forecasters[name] = (forecaster, rule)
+            rules = fit_forecast_rules(
+                forecaster, source, validation, name=name, config=config.predict, cluster=cluster
+            )
+            forecasters[name] = (forecaster, rules)
         rows = evaluate(
             forecasters,
             source,

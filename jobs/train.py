@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.store import Folder, read_manifest
+from m2m_model.model import parameter_count
 from m2m_model.zoo.registry import build_model
 from training.checkpoint import publish_model, run_content
 from training.cluster import connected
-from training.evaluate import fit_rule
+from training.dataset import label_statistics, open_split
+from training.evaluate import fit_forecast_rules
 from training.predict import parquet_files, read_spec
 from training.ray_train import TrainJob, train
 from training.scoring import ModelForecaster, Source
@@ -30,15 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec=spec,
         model=config.model,
         config=config,
+        statistics=label_statistics(open_split(dataset, "train"), spec),
         content=run_content(config.model, config, dataset_generation=manifest.generation),
         storage=config.run.path("ray"),
         name=config.run.name,
     )
+    size = parameter_count(build_model(config.model, spec))
+    print(f"model {config.model.name}: {size:,} parameters", flush=True)
     with connected(cluster):
         snapshot = train(job, resume=arguments.resume, rows=sum(f.rows for f in manifest.select(split="train")))
         module = build_model(config.model, spec)
         module.load_state_dict(snapshot.best if snapshot.best is not None else snapshot.model)
-        rule = fit_rule(
+        rules = fit_forecast_rules(
             ModelForecaster(module),
             Source(location=dataset, spec=spec, batch_size=config.predict.batch_size),
             parquet_files(manifest, split="validation"),
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         snapshot=snapshot,
         spec=spec,
         content=job.content,
-        rule=rule,
+        rules=rules,
         grace_seconds=config.predict.grace_seconds,
     )
     epochs, best = len(snapshot.state.history), snapshot.state.best_loss

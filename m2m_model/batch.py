@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.contracts.spec import DatasetSpec, exposure_columns, task_columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class Batch:
     history: Float[Tensor, "B M H"]
     labels: Float[Tensor, "B M"]
     """Zeros where there are none (prediction)."""
+    exposure: Float[Tensor, "B M"]
+    """What a rate's label is per; 1 for other tasks and where there are no labels."""
 
     def __len__(self) -> int:
         return len(self.scenario)
@@ -71,4 +73,13 @@ class Batch:
             dense=floats(["dense"], spec.dense_size, np.float32).squeeze(1),
             history=floats(list(task_columns(spec, "history")), spec.history_size, np.float64),
             labels=floats(list(task_columns(spec, "label")), 1, np.float64).squeeze(2),
+            exposure=_exposure(columns, spec, rows),
         )
+
+
+def _exposure(columns: Mapping[str, np.ndarray], spec: DatasetSpec, rows: int) -> Float[Tensor, "B M"]:
+    exposure = torch.ones(rows, len(spec.tasks))
+    for index, name in exposure_columns(spec).items():
+        if name in columns:
+            exposure[:, index] = torch.from_numpy(np.asarray(columns[name], np.float32))
+    return exposure

@@ -1,4 +1,4 @@
-"""Sizes and switches of models. The defaults are the paper's (5.1.3 and our reading notes)."""
+"""Sizes and switches of models and of the loss. The defaults are the paper's (5.1.3 and our reading notes)."""
 
 from typing import Literal
 
@@ -14,14 +14,19 @@ class ModelConfig(StrictConfig):
     heads: int = Field(default=2, ge=1)
     pool: Literal["flatten", "mean", "last"] = "flatten"
     experts: int = Field(default=4, ge=1)
+    """Expert views; in CGC and PLE those that the tasks share."""
+    task_experts: int = Field(default=1, ge=1)
+    """Experts of each task's own (CGC, PLE)."""
+    extraction_layers: int = Field(default=2, ge=1)
+    """Levels of experts (PLE)."""
     view_dim: int = Field(default=256, ge=1)
-    """Dimension of expert views and of task views."""
+    """Dimension of expert views and of task views, hence of every tower."""
     knowledge_dim: int = Field(default=64, ge=1)
     """d, dimension of the scenario knowledge S~."""
     meta_layers: int = Field(default=3, ge=1)
     """K"""
     tower_layers: int = Field(default=2, ge=1)
-    """L"""
+    """L, layers of each task's tower, in every model."""
     share_meta_across_tasks: bool = False
     transformer: bool = True
     meta_attention: bool = True
@@ -29,5 +34,27 @@ class ModelConfig(StrictConfig):
     scenario_id_embedding: bool = True
     dense_inputs: bool = False
     """Concatenate the row's dense log1p values to F (4.1.3)."""
+    history_quartiles: bool = False
+    """Concatenate log1p of the quartiles of each task's recent weekly sums to F."""
     offset: Literal["none", "history"] = "none"
     """``history``: forecasts are exp(z) times 0.1 + the mean of the 7-, 14-, 28- and T-day rates per horizon."""
+    distribution: bool = False
+    """An auxiliary head for the predictive distribution of counts and spends; ``train.loss.distribution`` trains it."""
+    uncertainty_weights: bool = False
+    """Learn how much each task's loss weighs (Kendall et al., 2018), beside the fixed lambda_t."""
+
+
+class LossConfig(StrictConfig):
+    """How much each part of a task's loss weighs. The paper's: the likelihood alone (eq. 20).
+
+    The parts after the first are over counts and spends; rates and binary tasks always have their likelihood alone.
+    """
+
+    likelihood: float = Field(default=1.0, ge=0)
+    """Poisson of a count, Tweedie of a spend, times lambda_t."""
+    l1: float = Field(default=0.0, ge=0)
+    """|forecast - label|, a row of a task x scenario cell weighted by (the cell's label sum)^-1/2."""
+    l1_log: float = Field(default=0.0, ge=0)
+    """|log1p forecast - log1p label|"""
+    distribution: float = Field(default=0.0, ge=0)
+    """Cross-entropy of the label's bin under the predictive distribution; needs ``model.distribution``."""

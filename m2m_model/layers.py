@@ -1,11 +1,13 @@
-"""Feed-forward layers of the backbone (4.1.3-4.1.5): expert views, task views, scenario knowledge.
+"""Feed-forward layers: expert views, task views, scenario knowledge (4.1.3-4.1.5), and the towers of other models.
 
 Each f_MLP is one LeakyReLU layer. Letters: B rows, X dimension of F, k expert views, M tasks, V view dimension,
-C id columns, S dimension of the scenario knowledge.
+C id columns, S dimension of the scenario knowledge, G groups.
 """
 
+import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,3 +62,38 @@ class ScenarioKnowledge(nn.Module):
 
     def forward(self, ids: Int[Tensor, "B C"]) -> Float[Tensor, "B S"]:
         return functional.leaky_relu(self.linear(self.embedding(ids)))
+
+
+class GroupedLinear(nn.Module):
+    """A linear layer for each of G groups: ``y_g = W_g x_g + b_g``; groups with the same input may share it (G = 1).
+
+    Shape:
+        [B, G or 1, X] -> [B, G, Y]
+    """
+
+    def __init__(self, groups: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(groups, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(groups, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Float[Tensor, "B #G X"]) -> Float[Tensor, "B G Y"]:
+        x = x.transpose(0, 1).expand(len(self.weight), -1, -1)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight).transpose(0, 1)
+
+
+class Towers(nn.Module):
+    """A tower for each task: L LeakyReLU layers of V units.
+
+    Shape:
+        [B, M, V] -> [B, M, V]
+    """
+
+    def __init__(self, *, tasks: int, view_dim: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(GroupedLinear(tasks, view_dim, view_dim) for _ in range(layers))
+
+    def forward(self, x: Float[Tensor, "B M V"]) -> Float[Tensor, "B M V"]:
+        for layer in self.layers:
+            x = functional.leaky_relu(layer(x))
+        return x

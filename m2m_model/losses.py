@@ -1,16 +1,35 @@
-"""The joint loss (eq. 19) of Poisson losses (eq. 20) and two L2 terms.
+"""The joint loss (eq. 19) of the tasks' losses, by default Poisson losses (eq. 20), and two L2 terms.
 
-Letters: N rows, M tasks.
+Letters: B rows, M tasks, N tasks of one kind, P parameters of a forecast, S scenarios and the unseen one.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
+from m2m_model.batch import Batch
+from m2m_model.config import LossConfig
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import AMOUNTS, TaskKind
 from m2m_model.encoder import SequenceEmbedding
 from m2m_model.meta import MetaUnit
+from m2m_model.model import Model
+from m2m_model.output import VALUE
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelStatistics:
+    """Sums over the training rows, for weights that the spec's own statistics do not give."""
+
+    rows: int
+    label_sums: Float[Tensor, "S M"]
+    """By scenario index."""
+    exposure_sums: Float[Tensor, "M"]
 
 
 class ParameterGroups(NamedTuple):
@@ -22,24 +41,118 @@ class ParameterGroups(NamedTuple):
     """W_2: the other weights, without embeddings and biases."""
 
 
-def poisson_loss(
-    log_rates: Float[Tensor, "N M"], labels: Float[Tensor, "N M"], weights: Float[Tensor, "M"]
-) -> Float[Tensor, ""]:
-    """Sum over rows and tasks of ``lambda_t (y_hat - y log y_hat)``; divide by N for eq. 20."""
-    return ((log_rates.exp() - labels * log_rates) * weights).sum()
+def poisson(value: Float[Tensor, "B N"], label: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """``y_hat - y log y_hat`` with ``y_hat = e^value``, eq. 20; times its exposure a rate's."""
+    return value.exp() - label * value
+
+
+def tweedie(value: Float[Tensor, "B N"], label: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """Negative log-likelihood, but for a constant, of a compound Poisson-gamma of power 3/2 with mean ``e^value``."""
+    return 2 * label * (-value / 2).exp() + 2 * (value / 2).exp()
+
+
+def cross_entropy(value: Float[Tensor, "B N"], label: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """Of a label of 0 or 1 with log-odds ``value``."""
+    return functional.softplus(value) - label * value
+
+
+LIKELIHOODS: dict[TaskKind, Callable[[Tensor, Tensor], Tensor]] = {
+    "count": poisson,
+    "rate": poisson,
+    "binary": cross_entropy,
+    "spend": tweedie,
+}
+PERFECT: dict[TaskKind, Callable[[Tensor], Tensor]] = {
+    "count": lambda label: label - torch.special.xlogy(label, label),
+    "rate": lambda label: label - torch.special.xlogy(label, label),
+    "binary": torch.zeros_like,
+    "spend": lambda label: 4 * label.sqrt(),
+}
+"""The likelihood's loss of a forecast that is the label: uncertainty weights need losses that end at zero."""
+
+
+class JointLoss:
+    """Sum over rows and tasks of ``lambda_t L_t``, without the L2 terms; divide by the rows for eq. 19.
+
+    Where ``model.log_variance`` s is learned, a task's part is ``e^(-s_t) (L_t - L_t(perfect)) + s_t``.
+
+    Raises:
+        UserError: the loss of the distribution is asked for, and the model has none.
+    """
+
+    def __init__(
+        self, model: Model, config: LossConfig, *, weights: Float[Tensor, "M"], statistics: LabelStatistics
+    ) -> None:
+        if config.distribution and model.output.bins is None:
+            raise UserError("train.loss.distribution needs model.distribution = true, however: it is false")
+        self.model, self.config, self.weights = model, config, weights
+        self.tasks = model.output.spec.tasks
+        self.cell_weights = cell_weights(statistics)
+        self.mean_exposures = (statistics.exposure_sums / statistics.rows).clamp(min=1e-30)
+
+    def __call__(self, parameters: Float[Tensor, "B M P"], batch: Batch) -> Float[Tensor, ""]:
+        terms = self.terms(parameters, batch)
+        if self.model.log_variance is not None:
+            terms = (terms - self._perfect(batch)) * (-self.model.log_variance).exp() + self.model.log_variance
+        return terms.sum()
+
+    def terms(self, parameters: Float[Tensor, "B M P"], batch: Batch) -> Float[Tensor, "B M"]:
+        """Each row's loss of each task, lambda_t included."""
+        value, config = parameters[..., VALUE], self.config
+        columns = []
+        for index, task in enumerate(self.tasks):
+            column = LIKELIHOODS[task.kind](value[:, [index]], batch.labels[:, [index]]).squeeze(1)
+            columns.append(column * self._likelihood_weights(batch, index))
+        terms = torch.stack(columns, dim=1)
+        amounts = self.model.output.amounts
+        if config.l1 or config.l1_log:
+            forecast = value.exp()
+            errors = config.l1 * (forecast - batch.labels).abs() * self.cell_weights[batch.scenario]
+            log_errors = config.l1_log * (forecast.log1p() - batch.labels.log1p()).abs()
+            terms = terms + torch.where(amounts, errors + log_errors, 0.0)
+        if config.distribution and self.model.output.bins is not None:
+            bins = self.model.output.bins
+            masses = bins.log_masses(*parameters[..., VALUE + 1 :].unbind(dim=-1))
+            chosen = masses.gather(-1, bins.outcomes(batch.labels).unsqueeze(-1)).squeeze(-1)
+            terms = terms - config.distribution * torch.where(amounts, chosen, 0.0)
+        return terms
+
+    def _likelihood_weights(self, batch: Batch, index: int) -> Tensor:
+        weight = self.weights[index]
+        if self.tasks[index].kind in AMOUNTS:
+            weight = weight * self.config.likelihood
+        return weight * batch.exposure[:, index] / self.mean_exposures[index]
+
+    def _perfect(self, batch: Batch) -> Float[Tensor, "B M"]:
+        columns = [
+            PERFECT[task.kind](batch.labels[:, index]) * self._likelihood_weights(batch, index)
+            for index, task in enumerate(self.tasks)
+        ]
+        return torch.stack(columns, dim=1)
+
+
+def cell_weights(statistics: LabelStatistics) -> Float[Tensor, "S M"]:
+    """Weights of an absolute error by scenario and task: the inverse root of the cell's label sum.
+
+    Each task's are scaled so that forecasting zero costs 1 a row on average; a cell without labels has weight 0.
+    """
+    roots = statistics.label_sums.sqrt()
+    scale = statistics.rows / roots.sum(dim=0).clamp(min=1e-30)
+    return torch.where(roots > 0, scale / roots.clamp(min=1e-30), 0.0).float()
 
 
 def parameter_groups(model: nn.Module) -> ParameterGroups:
     """The parameters of a model that are regularised, each in one group.
 
-    Embeddings and biases are left out: pulling a rare id's vector, or a bias, to zero is no regularisation.
+    Embeddings and biases are left out: pulling a rare id's vector, or a bias, to zero is no regularisation. So are the
+    log-variances of the losses, which are no weights.
     """
     meta = _parameters_of(model, MetaUnit)
     left_out = {*meta, *_parameters_of(model, (nn.Embedding, SequenceEmbedding))}
     network = [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter not in left_out and name.rpartition(".")[2] != "bias"
+        if parameter not in left_out and name.rpartition(".")[2] not in ("bias", "log_variance")
     ]
     return ParameterGroups(tuple(meta), tuple(network))
 

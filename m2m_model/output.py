@@ -1,56 +1,106 @@
-"""From a task's representation to its log-rate: linear unit, head bias, offset, upper clamp.
+"""From a task's representation to the parameters of its forecast, and from those to the forecasts.
 
-Letters: B rows, M tasks, V view dimension, H history values of a task.
+Letters: B rows, M tasks, V view dimension, H history values of a task, P parameters of a forecast, Q quantiles.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.schema import QUANTILES
+from m2m_model.contracts.spec import AMOUNTS, DatasetSpec, TaskSpec
+from m2m_model.distribution import Bins, means, quantiles, smape_actions
+from m2m_model.history import recent_level
 
-OFFSET_FLOOR = 0.1
-"""Added to the offset's rate, in units of the label, so that an advertiser without history has a logarithm."""
 HEADROOM = 3.0
-"""How far above the largest training label a log-rate may go."""
+"""How far above the largest training label a log-mean may go."""
 OUTPUT_SHARE = 0.1
 """Initial size of the linear unit's weights relative to a unit-variance output."""
+VALUE, POSITIVE, LOCATION, LOG_SCALE = range(4)
+"""The parameters: log-mean (of a binary task log-odds), then those of the predictive distribution, if there is one."""
+SCALE_RANGE = (-4.0, 3.0)
 
 
-class LogRate(nn.Module):
-    """z = w_t . x_t + b_t (+ log offset), clamped above: at log(largest training label) + 3, and at what a task can be.
+class Forecasts(NamedTuple):
+    """All that a model says about rows."""
 
-    Without an offset b_t starts at the log of the mean training label. There is no lower clamp.
+    mean: Float[Tensor, "B M"]
+    """Expectation; of a binary task the probability."""
+    centre: Float[Tensor, "B M"]
+    """What the loss of the point forecast fits: the expectation under a likelihood, a median under an L1 loss."""
+    smape: Float[Tensor, "B M"]
+    """What minimises expected SMAPE under the predictive distribution; without one the centre."""
+    quantiles: Float[Tensor, "B M Q"]
+    """Those of :data:`QUANTILES` under the predictive distribution, NaN of other kinds; Q = 0 without one."""
+
+
+class Output(nn.Module):
+    """Linear units on a task's representation: ``w_t . x_t + b_t`` for each of P parameters, plus the offset.
+
+    The log-mean is clamped above: at log(largest training label) + 3, and at what a task can be; there is no lower
+    clamp. Without an offset its bias starts at the log of the mean training label (binary: log-odds).
 
     Shape:
-        x [B, M, V], history [B, M, H] -> log-rates [B, M]
+        x [B, M, V], history [B, M, H] -> [B, M, P]; P = 4 with a distribution, else 1
     """
 
-    def __init__(self, spec: DatasetSpec, dim: int, *, offset: bool) -> None:
+    def __init__(self, spec: DatasetSpec, dim: int, *, offset: bool, distribution: bool) -> None:
         super().__init__()
-        tasks = spec.tasks
-        self.weight = nn.Parameter(torch.randn(len(tasks), dim) * OUTPUT_SHARE / math.sqrt(dim))
-        means = torch.tensor([task.mean_label for task in tasks]).clamp(min=1e-6)
-        self.bias = nn.Parameter(torch.zeros(len(tasks)) if offset else means.log())
-        ceilings = [math.log(max(task.max_label, 1e-6)) + HEADROOM for task in tasks]
-        for index, task in enumerate(tasks):
-            if task.daily_max is not None:
-                ceilings[index] = min(ceilings[index], math.log(task.daily_max * spec.horizon))
-        self.register_buffer("ceiling", torch.tensor(ceilings), persistent=False)
-        self.ceiling: Tensor
         self.spec, self.offset = spec, offset
+        self.bins = Bins(spec) if distribution else None
+        tasks = len(spec.tasks)
+        parameters = 4 if distribution else 1
+        self.weight = nn.Parameter(torch.randn(parameters, tasks, dim) * OUTPUT_SHARE / math.sqrt(dim))
+        self.bias = nn.Parameter(torch.zeros(parameters, tasks))
+        if not offset:
+            means = torch.tensor([max(task.mean_label, 1e-6) for task in spec.tasks])
+            with torch.no_grad():
+                self.bias[VALUE] = torch.where(self._of_kind("binary"), means.clamp(max=0.999).logit(), means.log())
+                self.bias[LOCATION:LOG_SCALE] = means.log1p()
+        self.register_buffer("binary", self._of_kind("binary"), persistent=False)
+        self.register_buffer("amounts", self._of_kind(*AMOUNTS), persistent=False)
+        self.register_buffer("ceiling", torch.tensor([_ceiling(task, spec) for task in spec.tasks]), persistent=False)
+        self.binary: Tensor
+        self.amounts: Tensor
+        self.ceiling: Tensor
 
-    def forward(self, x: Float[Tensor, "B M V"], history: Float[Tensor, "B M H"]) -> Float[Tensor, "B M"]:
-        z = (x * self.weight).sum(dim=-1) + self.bias
+    def forward(self, x: Float[Tensor, "B M V"], history: Float[Tensor, "B M H"]) -> Float[Tensor, "B M P"]:
+        parameters = torch.stack([(x * weight).sum(dim=-1) for weight in self.weight], dim=-1) + self.bias.T
+        value, *shape = parameters.unbind(dim=-1)
         if self.offset:
-            z = z + history_rate(history, self.spec).log()
-        return torch.minimum(z, self.ceiling)
+            level = recent_level(history, self.spec)
+            value = value + torch.where(self.binary, level.clamp(max=0.999).logit(), level.log())
+            # The odds of any label grow with the expected one.
+            shape = [shape[0] + level.log(), shape[1] + level.log1p(), shape[2]] if shape else []
+        value = torch.minimum(value, self.ceiling)
+        if shape:
+            shape[2] = shape[2].clamp(*SCALE_RANGE)
+        return torch.stack([value, *shape], dim=-1)
+
+    def forecasts(self, parameters: Float[Tensor, "B M P"]) -> Forecasts:
+        """Forecasts in the labels' units, in double precision."""
+        value, *shape = parameters.double().unbind(dim=-1)
+        centre = torch.where(self.binary, value.sigmoid(), value.exp())
+        if self.bins is None:
+            return Forecasts(centre, centre, centre, centre.new_zeros(*centre.shape, 0))
+        masses, values = self.bins.log_masses(*shape).exp(), self.bins.values.double()
+        spread = quantiles(masses, values, list(QUANTILES.values()))
+        return Forecasts(
+            mean=torch.where(self.amounts, means(masses, values), centre),
+            centre=centre,
+            smape=torch.where(self.amounts, smape_actions(masses, values), centre),
+            quantiles=torch.where(self.amounts.unsqueeze(-1), spread, torch.nan),
+        )
+
+    def _of_kind(self, *kinds: str) -> Tensor:
+        return torch.tensor([task.kind in kinds for task in self.spec.tasks])
 
 
-def history_rate(history: Float[Tensor, "B M H"], spec: DatasetSpec) -> Float[Tensor, "B M"]:
-    """0.1 + the mean of the recent 7-, 14-, 28- and T-day rates, per horizon."""
-    rates = [history[..., :weeks].sum(dim=-1) / (7 * weeks) for weeks in (1, 2, 4) if weeks <= spec.history_weeks]
-    rates.append(history[..., -1] / spec.sequence_length)
-    return OFFSET_FLOOR + spec.horizon * torch.stack(rates).mean(dim=0)
+def _ceiling(task: TaskSpec, spec: DatasetSpec) -> float:
+    if task.kind == "binary":
+        return math.inf
+    ceiling = math.log(max(task.max_label, 1e-6)) + HEADROOM
+    return ceiling if task.daily_max is None else min(ceiling, math.log(task.daily_max * spec.horizon))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import parse
@@ -32,14 +32,15 @@ from m2m_model.contracts.store import (
     read_manifest,
     remove_superseded,
 )
+from m2m_model.model import Model
 from m2m_model.zoo.registry import build_model
 from training.config import TrainingConfig
-from training.forecast import PointRule
+from training.forecast import ForecastRules
 from training.loop import EpochLosses, LoopState, Snapshot
 
 STATE, SPEC, CONFIG = "state.json", "spec.json", "config.json"
 MODEL, OPTIMIZER, BEST = "model.pt", "optimizer.pt", "best.pt"
-POINT_RULE, TRAINING = "point_rule.json", "training.json"
+FORECAST_RULES, TRAINING = "forecast_rules.json", "training.json"
 KIND = "model"
 
 
@@ -124,9 +125,9 @@ def newest_checkpoint(folders: Iterable[Folder]) -> Folder | None:
 class LoadedModel:
     """A published model, ready to forecast."""
 
-    module: nn.Module
+    module: Model
     spec: DatasetSpec
-    rule: PointRule
+    rules: ForecastRules
     name: str
     """Its key in the zoo."""
     version: str
@@ -139,7 +140,7 @@ def publish_model(
     snapshot: Snapshot,
     spec: DatasetSpec,
     content: Mapping[str, Any],
-    rule: PointRule,
+    rules: ForecastRules,
     grace_seconds: float,
 ) -> Manifest:
     """Publish the best weights with all that predicting needs; readers see all of it or the previous model."""
@@ -150,7 +151,7 @@ def publish_model(
         SPEC: spec.to_json().encode(),
         CONFIG: _json_bytes(content),
         TRAINING: _json_bytes({"epochs": losses, "best_validation_loss": snapshot.state.best_loss}),
-        POINT_RULE: _json_bytes(rule.model_dump(mode="json")),
+        FORECAST_RULES: _json_bytes(rules.model_dump(mode="json")),
     }
     entries: list[FileEntry] = []
     for name, data in files.items():
@@ -182,8 +183,8 @@ def load_model(location: str) -> LoadedModel:
     module = build_model(config, spec)
     module.load_state_dict(_load_tensors(files[MODEL], f"{location}/{MODEL}"))
     module.eval()
-    rule = PointRule.model_validate_json(files[POINT_RULE])
-    return LoadedModel(module=module, spec=spec, rule=rule, name=config.name, version=manifest.generation)
+    rules = ForecastRules.model_validate_json(files[FORECAST_RULES])
+    return LoadedModel(module=module, spec=spec, rules=rules, name=config.name, version=manifest.generation)
 
 
 def _tensor_bytes(tensors: Mapping[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
 
 
@@ -22,8 +23,10 @@ class TrainConfig(StrictConfig):
     """alpha of eq. 19 for W1, the meta units' parameters."""
     l2_network: float = Field(default=0.0, ge=0)
     """alpha of eq. 19 for W2, the other weights; embeddings and biases excluded."""
+    loss: LossConfig = LossConfig()
     task_weights: dict[str, float] = {}
-    """lambda_t of eq. 19; default: 1 / mean training label of the task."""
+    """lambda_t of eq. 19; default: 1 / mean training label of a count or rate, its root of a spend, 1 of a binary task.
+    """
     early_stopping_patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss after which training stops."""
     checkpoint_every_steps: int = Field(default=500, ge=1)
@@ -55,7 +58,8 @@ class EvaluationConfig(StrictConfig):
 
 
 class BaselinesConfig(StrictConfig):
-    lightgbm: bool = True
+    names: tuple[str, ...] = ("last_7_days", "mean_28_days", "median_5_weeks", "lightgbm_poisson")
+    """Keys of ``training.baselines.registry.BASELINES``: those that ``evaluate`` fits."""
     lightgbm_rounds: int = Field(default=200, ge=1)
     lightgbm_max_rows: int = Field(default=200_000, ge=1)
     """Training rows for LightGBM, the most recent as-of days first."""

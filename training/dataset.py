@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+import torch
 
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.contracts.spec import DatasetSpec, exposure_columns, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, read_manifest
+from m2m_model.losses import LabelStatistics
 
 PAGE_CHECKSUMS = int(pa.__version__.partition(".")[0]) >= 15
 """Whether this pyarrow verifies the checksums of Parquet pages as it reads them; petastorm's does not."""
@@ -95,7 +97,27 @@ def open_split(location: str, split: str) -> SplitFiles:
 def batch_column_names(spec: DatasetSpec) -> list[str]:
     """The columns that a batch is made of."""
     names = ["scenario_index", "behavior_ids", "performance_ids", "profile_ids", "attribute_ids", "dense"]
-    return [*names, *task_columns(spec, "history"), *task_columns(spec, "label")]
+    return [*names, *task_columns(spec, "history"), *task_columns(spec, "label"), *exposure_columns(spec).values()]
+
+
+def label_statistics(split: SplitFiles, spec: DatasetSpec) -> LabelStatistics:
+    """Sums of a split's labels by scenario, from its label columns alone."""
+    label_sums = np.zeros((len(spec.scenarios) + 1, len(spec.tasks)))
+    exposure_sums = np.zeros(len(spec.tasks))
+    labels, exposures = list(task_columns(spec, "label")), exposure_columns(spec)
+    for file in split.files:
+        with split.folder.filesystem.open_input_file(split.folder.join(file.path)) as stream:
+            table = pq.ParquetFile(stream).read(columns=["scenario_index", *labels, *exposures.values()])
+        scenario = table["scenario_index"].to_numpy()
+        for index, name in enumerate(labels):
+            label_sums[:, index] += np.bincount(scenario, table[name].to_numpy(), minlength=len(label_sums))
+            exposed = table[exposures[index]].to_numpy().sum() if index in exposures else len(table)
+            exposure_sums[index] += exposed
+    return LabelStatistics(
+        rows=split.rows,
+        label_sums=torch.from_numpy(label_sums),
+        exposure_sums=torch.from_numpy(exposure_sums),
+    )
 
 
 def batch_columns(table: pa.Table, spec: DatasetSpec) -> dict[str, np.ndarray]:

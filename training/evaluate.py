@@ -3,11 +3,11 @@
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from m2m_model.contracts.schema import FORECASTS
 from m2m_model.contracts.store import (
     FileEntry,
     Folder,
@@ -18,9 +18,11 @@ from m2m_model.contracts.store import (
     remove_superseded,
 )
 from training.config import ClusterConfig, PredictConfig
-from training.forecast import PointRule, fit_point_rule
-from training.metrics import MetricRow, MetricSums, to_csv
+from training.forecast import ForecastRules, fit_rules
+from training.metrics import MetricRow, to_csv
+from training.outcomes import lines_csv
 from training.progress import Display
+from training.row_sums import RowSums
 from training.scoring import (
     Collect,
     Forecaster,
@@ -39,41 +41,38 @@ METRICS = "metrics.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """File of the test split -> file of forecasts, and the metric sums of each kind of forecast."""
+    """File of the test split -> file of forecasts, and its sums."""
 
     source: Source
     forecaster: Forecaster
-    rule: PointRule
+    rules: ForecastRules
     model: str
     out: str
     generation: str
     leave_out: tuple[str, ...] = ()
 
-    def __call__(self, entry: FileEntry) -> tuple[FileEntry, dict[str, MetricSums]]:
+    def __call__(self, entry: FileEntry) -> tuple[FileEntry, RowSums]:
         spec = self.source.spec
-        schema = evaluation_schema(spec)
-        sums = {forecast: MetricSums(tasks=spec.task_names) for forecast in FORECASTS}
+        schema = evaluation_schema(spec, quantiles=self.forecaster.quantiles)
+        sums = RowSums.empty(spec)
         tables = (self._forecasts(table, schema, sums) for table in self.source.tables(entry))
         name = entry.path.rpartition("/")[2]
         relative = data_path(self.generation, f"model={self.model}", f"dt={entry.partition['dt']}", name)
         partition = {"model": self.model, "dt": entry.partition["dt"]}
         return write_parquet(Folder.at(self.out), relative, schema, tables, partition=partition), sums
 
-    def _forecasts(self, table: pa.Table, schema: pa.Schema, sums: Mapping[str, MetricSums]) -> pa.Table:
+    def _forecasts(self, table: pa.Table, schema: pa.Schema, sums: RowSums) -> pa.Table:
         scored = score_rows(table, self.source, self.forecaster)
         left_out = (
             np.isin(np.array(table["advertiser_id"].to_pylist(), str), self.leave_out) if self.leave_out else None
         )
-        for forecast, values in (("mean", scored.means), ("point", self.rule.apply(scored.means))):
-            sums[forecast].add(
-                scored.scenarios, scored.eligible, scored.active_days, values, scored.labels, left_out=left_out
-            )
+        sums.add(scored, self.rules, left_out=left_out)
         columns = {name: table[name] for name in schema.names if name in table.column_names}
-        columns |= forecast_columns(self.source.spec, scored.means, self.rule)
+        columns |= forecast_columns(self.source.spec, scored.forecasts, self.rules)
         return pa.table(columns, schema=schema)
 
 
-def fit_rule(
+def fit_forecast_rules(
     forecaster: Forecaster,
     source: Source,
     entries: Sequence[FileEntry],
@@ -81,8 +80,8 @@ def fit_rule(
     name: str,
     config: PredictConfig,
     cluster: ClusterConfig,
-) -> PointRule:
-    """The point-forecast rule of one forecaster, fitted on the validation files ``entries``."""
+) -> ForecastRules:
+    """The forecast rules of one forecaster, fitted on the validation files ``entries``."""
     with Display(f"{name}: validation", total=sum(entry.rows for entry in entries)) as display:
         parts = map_files(
             Collect(source=source, forecaster=forecaster),
@@ -92,11 +91,11 @@ def fit_rule(
             display=display,
         )
     scored = Scored.concatenate(parts)
-    return fit_point_rule(scored.means, scored.labels, scored.scenarios, scored.eligible, source.spec.task_names)
+    return fit_rules(scored.forecasts, scored.labels, scored.exposures, scored.scenarios, scored.eligible, source.spec)
 
 
 def evaluate(
-    forecasters: Mapping[str, tuple[Forecaster, PointRule]],
+    forecasters: Mapping[str, tuple[Forecaster, ForecastRules]],
     source: Source,
     entries: Sequence[FileEntry],
     *,
@@ -108,16 +107,19 @@ def evaluate(
 ) -> list[MetricRow]:
     """Score the test files with every forecaster and publish metrics and forecasts at ``out``.
 
-    ``metrics.csv`` also lies at the top of ``out``, a copy for people.
+    ``metrics.csv`` also lies at the top of ``out``, a copy for people, and so do ``outcomes.csv`` (of binary tasks) and
+    ``coverage.csv`` (of quantiles), where there are any.
     """
     folder, generation = Folder.at(out), new_generation()
     files: list[FileEntry] = []
     rows: list[MetricRow] = []
-    for name, (forecaster, rule) in forecasters.items():
+    outcomes: list[dict[str, Any]] = []
+    coverage: list[dict[str, Any]] = []
+    for name, (forecaster, rules) in forecasters.items():
         function = Evaluate(
             source=source,
             forecaster=forecaster,
-            rule=rule,
+            rules=rules,
             model=name,
             out=out,
             generation=generation,
@@ -126,26 +128,32 @@ def evaluate(
         with Display(f"{name}: test", total=sum(entry.rows for entry in entries)) as display:
             results = map_files(function, entries, actors=config.actors, cluster=cluster, display=display)
         files += [entry for entry, _ in results]
-        for forecast in FORECASTS:
-            total = MetricSums(tasks=source.spec.task_names)
-            for _, sums in results:
-                total = total.merge(sums[forecast])
-            rows += total.rows(model=name, forecast=forecast)
-    text = to_csv(rows).encode()
-    metrics = folder.write_bytes(data_path(generation, METRICS), text)
+        total = RowSums.empty(source.spec)
+        for _, sums in results:
+            total = total.merge(sums)
+        rows += total.error_rows(name)
+        outcomes += total.outcomes.rows(model=name)
+        coverage += total.coverage.rows(model=name)
+    texts = {METRICS: to_csv(rows), "outcomes.csv": lines_csv(outcomes), "coverage.csv": lines_csv(coverage)}
+    for name, text in texts.items():
+        if text:
+            entry = folder.write_bytes(data_path(generation, name), text.encode())
+            files.append(entry.model_copy(update={"partition": {"role": name.removesuffix(".csv")}}))
     manifest = Manifest(
         kind=KIND,
         generation=generation,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        files=(metrics.model_copy(update={"partition": {"role": "metrics"}}), *files),
+        files=tuple(files),
         content={
             "model_version": model_version,
             "feature_fingerprint": source.spec.feature_fingerprint,
             "leave_out": list(leave_out),
-            "point_rules": {name: rule.model_dump(mode="json") for name, (_, rule) in forecasters.items()},
+            "forecast_rules": {name: rules.model_dump(mode="json") for name, (_, rules) in forecasters.items()},
         },
     )
     publish(folder, manifest)
-    folder.replace_bytes(METRICS, text)
+    for name, text in texts.items():
+        if text:
+            folder.replace_bytes(name, text.encode())
     remove_superseded(folder, live=generation, grace_seconds=config.grace_seconds)
     return rows

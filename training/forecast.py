@@ -1,12 +1,14 @@
-"""The point forecast: one rule for every model and baseline, made from the mean forecast alone.
+"""The forecasts that are aimed at a metric: one rule for every model and baseline.
 
 A mean is not a median: NMAE rewards medians, and a tiny positive forecast of a true zero costs a SMAPE of 2. Per task
-the rule sets means below a threshold to 0 and multiplies the others by a scale, both fitted on validation rows.
+and metric a rule sets forecasts below a threshold to 0 and multiplies the others by a scale, both fitted on validation
+rows: ``point`` for NMAE, ``smape`` for SMAPE. A binary task is decided: 1 from a probability of one half on.
 
-Letters: N rows, M tasks.
+Letters: N rows, M tasks, Q quantiles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,16 +16,40 @@ from pydantic import Field
 
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import DatasetSpec
+from training.metrics import smape_terms
 
 SCALES = tuple(round(0.50 + 0.01 * step, 2) for step in range(81))
 """Candidate scales, 0.50 to 1.30."""
+Cost = Callable[[Float[np.ndarray, "N"], Float[np.ndarray, "N"]], Float[np.ndarray, "N"]]
+
+
+class Forecasts(NamedTuple):
+    """What a model or baseline says of rows, see :class:`m2m_model.output.Forecasts`."""
+
+    mean: Float[np.ndarray, "N M"]
+    centre: Float[np.ndarray, "N M"]
+    smape: Float[np.ndarray, "N M"]
+    quantiles: Float[np.ndarray, "N M Q"]
+
+    @classmethod
+    def single(cls, values: Float[np.ndarray, "N M"]) -> Self:
+        """Of a forecaster with one number for all purposes."""
+        return cls(values, values, values, np.zeros((*values.shape, 0)))
+
+    @classmethod
+    def concatenate(cls, parts: list["Forecasts"]) -> Self:
+        return cls(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
 class TaskRule(StrictConfig):
-    """point = 0 if mean < threshold else scale * mean."""
+    """0 if the value is below the threshold, else scale * value; without a scale 1."""
 
     threshold: float = Field(ge=0)
-    scale: float = Field(gt=0)
+    scale: float | None = Field(gt=0)
+
+
+DECISION = TaskRule(threshold=0.5, scale=None)
 
 
 class PointRule(StrictConfig):
@@ -37,20 +63,36 @@ class PointRule(StrictConfig):
 
     tasks: dict[str, TaskRule]
 
-    def apply(self, means: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N M"]:
-        thresholds = np.array([rule.threshold for rule in self.tasks.values()])
-        scales = np.array([rule.scale for rule in self.tasks.values()])
-        return np.where(means < thresholds, 0.0, means * scales)
+    def apply(self, values: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N M"]:
+        columns = [
+            np.where(column < rule.threshold, 0.0, 1.0 if rule.scale is None else rule.scale * column)
+            for rule, column in zip(self.tasks.values(), values.T, strict=True)
+        ]
+        return np.stack(columns, axis=1)
 
 
-def fit_point_rule(
-    means: Float[np.ndarray, "N M"],
+class ForecastRules(StrictConfig):
+    """The fitted rule of each aimed forecast."""
+
+    point: PointRule
+    smape: PointRule
+
+    def apply(self, forecasts: Forecasts) -> dict[str, Float[np.ndarray, "N M"]]:
+        """By kind of forecast, in the order of :data:`m2m_model.contracts.schema.FORECASTS`."""
+        aimed = {"point": self.point.apply(forecasts.centre), "smape": self.smape.apply(forecasts.smape)}
+        return {"mean": forecasts.mean, **aimed}
+
+
+def fit_rules(
+    forecasts: Forecasts,
     labels: Float[np.ndarray, "N M"],
+    exposures: Float[np.ndarray, "N M"],
     scenarios: np.ndarray,
     eligible: Bool[np.ndarray, "N"],
-    tasks: Sequence[str],
-) -> PointRule:
-    """The rule with the least macro NMAE over scenarios on the eligible rows: exact in the threshold, per scale.
+    spec: DatasetSpec,
+) -> ForecastRules:
+    """The rules with the least macro NMAE and macro SMAPE over scenarios on the eligible rows: exact in the threshold,
+    per scale.
 
     ``scenarios`` are N scenario ids. Scenarios without label mass in a task have no NMAE and no say.
 
@@ -59,37 +101,56 @@ def fit_point_rule(
     """
     if not eligible.any():
         raise UserError("the point-forecast rule needs eligible validation rows, however: there are none")
-    means, labels = means[eligible], labels[eligible]
+    labels, exposures = labels[eligible], exposures[eligible]
     _, cells = np.unique(scenarios[eligible], return_inverse=True)
-    rules = {}
-    for index, task in enumerate(tasks):
-        mass = np.bincount(cells, weights=labels[:, index])
-        weights = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)[cells]
-        rules[task] = _fit_task(means[:, index], labels[:, index], weights)
-    return PointRule(tasks=rules)
+    point, smape = {}, {}
+    for index, task in enumerate(spec.tasks):
+        if task.kind == "binary":
+            point[task.name] = smape[task.name] = DECISION
+            continue
+        label, exposure = labels[:, index], exposures[:, index]
+        shares = exposure * _per_cell(exposure * label, cells)
+        point[task.name] = _fit(forecasts.centre[eligible, index], label, shares, absolute_errors)
+        exposed = (exposure > 0).astype(float)
+        shares = exposed * _per_cell(exposed, cells)
+        smape[task.name] = _fit(forecasts.smape[eligible, index], label, shares, smape_terms)
+    return ForecastRules(point=PointRule(tasks=point), smape=PointRule(tasks=smape))
 
 
-def _fit_task(
-    means: Float[np.ndarray, "N"], labels: Float[np.ndarray, "N"], weights: Float[np.ndarray, "N"]
+def absolute_errors(forecasts: Float[np.ndarray, "N"], labels: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    errors: Float[np.ndarray, N] = np.abs(forecasts - labels)
+    return errors
+
+
+def _per_cell(amounts: Float[np.ndarray, "N"], cells: np.ndarray) -> Float[np.ndarray, "N"]:
+    """One over the cell's total amount, 0 where that is 0."""
+    totals = np.bincount(cells, weights=amounts)
+    inverse: Float[np.ndarray, N] = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)[cells]
+    return inverse
+
+
+def _fit(
+    values: Float[np.ndarray, "N"], labels: Float[np.ndarray, "N"], weights: Float[np.ndarray, "N"], cost: Cost
 ) -> TaskRule:
-    """Minimise the weighted absolute error over (threshold, scale); ties go to the scale nearest to 1."""
-    order = np.argsort(-means, kind="stable")
-    means, labels, weights = means[order], labels[order], weights[order]
-    # Keeping the k largest means is a threshold only where the next mean is smaller.
-    cuts = np.concatenate([[True], means[1:] < means[:-1], [True]])
+    """Minimise the weighted cost over (threshold, scale); ties go to the scale nearest to 1."""
+    order = np.argsort(-values, kind="stable")
+    values, labels, weights = values[order], labels[order], weights[order]
+    # Keeping the k largest values is a threshold only where the next value is smaller.
+    cuts = np.concatenate([[True], values[1:] < values[:-1], [True]])
+    of_zero = cost(np.zeros_like(labels), labels)
     best = (np.inf, TaskRule(threshold=0.0, scale=1.0))
     for scale in sorted(SCALES, key=lambda scale: abs(scale - 1.0)):
-        gains = weights * (np.abs(scale * means - labels) - labels)
+        gains = weights * (cost(scale * values, labels) - of_zero)
         losses = np.where(cuts, np.concatenate([[0.0], np.cumsum(gains)]), np.inf)
         kept = int(losses.argmin())
         # Rounding must not let a scale further from 1 win a tie.
         if losses[kept] < best[0] - 1e-12:
-            best = (losses[kept], TaskRule(threshold=_threshold(means, kept), scale=scale))
+            best = (losses[kept], TaskRule(threshold=_threshold(values, kept), scale=scale))
     return best[1]
 
 
-def _threshold(means: Float[np.ndarray, "N"], kept: int) -> float:
-    """Halfway between the last kept and the first dropped mean, so that rounding of a forecast cannot flip it."""
-    if kept == len(means):
+def _threshold(values: Float[np.ndarray, "N"], kept: int) -> float:
+    """Halfway between the last kept and the first dropped value, so that rounding of a forecast cannot flip it."""
+    if kept == len(values):
         return 0.0
-    return float((means[kept - 1] + means[kept]) / 2) if kept else float(2 * means[0])
+    return float((values[kept - 1] + values[kept]) / 2) if kept else float(2 * values[0])

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
-from m2m_model.losses import l2_penalty, poisson_loss
+from m2m_model.losses import l2_penalty
 from training.config import TrainConfig
 from training.readers.base import Progress, Reader
 
@@ -86,12 +86,13 @@ def blank_row(spec: DatasetSpec) -> Batch:
 
 
 class Loop:
-    """Trains ``model`` in place by eq. 19-20; every rank of the process group makes the same calls.
+    """Trains ``model`` in place by eq. 19; every rank of the process group makes the same calls.
 
     The gradient of a step is the exact mean over the rows of all ranks, also where ranks have unequally many: they
     add up their row counts first, and a rank that ran out of rows takes part with none until all have.
 
     Args:
+        loss: (the model's output for a batch, the batch) -> the loss summed over its rows.
         save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps.
         tell: called on rank 0 after every step and epoch.
     """
@@ -100,6 +101,7 @@ class Loop:
         self,
         *,
         model: nn.Module,
+        loss: Callable[[Tensor, Batch], Tensor],
         spec: DatasetSpec,
         config: TrainConfig,
         train: Reader,
@@ -107,7 +109,7 @@ class Loop:
         save: Callable[[Snapshot], None],
         tell: Callable[[Event], None],
     ) -> None:
-        self.model, self.spec, self.config = model, spec, config
+        self.model, self.loss, self.spec, self.config = model, loss, spec, config
         self.readers = {"train": train, "validation": validation}
         self.save, self.tell = save, tell
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -115,7 +117,6 @@ class Loop:
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
         )
-        self.weights = task_weights(spec, config)
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
         self.blank = blank_row(spec)
@@ -172,10 +173,10 @@ class Loop:
         return self._total([local.item()])[0]
 
     def _loss_sum(self, model: nn.Module, batch: Batch | None) -> Float[Tensor, ""]:
-        log_rates: Float[Tensor, "B M"] = model(self.blank if batch is None else batch)
-        rows = 0 if batch is None else len(batch)
-        labels = self.blank.labels if batch is None else batch.labels
-        return poisson_loss(log_rates[:rows], labels[:rows], self.weights)
+        rows = self.blank if batch is None else batch
+        output: Tensor = model(rows)
+        taken = slice(0, 0 if batch is None else len(batch))
+        return self.loss(output[taken], rows.select(taken))
 
     def _validate(self) -> float:
         """Mean loss over all validation rows; ranks may have unequally many, there is no step to agree on."""
@@ -233,12 +234,14 @@ class Loop:
 
 
 def task_weights(spec: DatasetSpec, config: TrainConfig) -> Float[Tensor, "M"]:
-    """lambda_t of eq. 19: configured, else 1 / mean training label (a task of only zeros gets 1).
+    """lambda_t of eq. 19: configured, else what makes the task's loss of the mean forecast about 1 (a task of only
+    zeros gets 1).
 
     Raises:
         UserError: a weight is configured for a task that the dataset does not have.
     """
     if unknown := sorted(set(config.task_weights) - set(spec.task_names)):
         raise UserError(f"train.task_weights names {unknown[0]!r}, the dataset's tasks are {list(spec.task_names)}")
-    defaults = {task.name: 1 / task.mean_label if task.mean_label > 0 else 1.0 for task in spec.tasks}
+    powers = {"count": -1.0, "rate": -1.0, "spend": -0.5, "binary": 0.0}
+    defaults = {t.name: t.mean_label ** powers[t.kind] if t.mean_label > 0 else 1.0 for t in spec.tasks}
     return torch.tensor([config.task_weights.get(name, default) for name, default in defaults.items()])

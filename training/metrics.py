@@ -6,7 +6,7 @@ Letters: N rows, M tasks.
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -65,17 +65,20 @@ class MetricSums:
         forecasts: Float[np.ndarray, "N M"],
         labels: Float[np.ndarray, "N M"],
         *,
+        exposures: Float[np.ndarray, "N M"] | None = None,
         left_out: Bool[np.ndarray, "N"] | None = None,
     ) -> None:
-        """Add rows; ``scenarios`` are N scenario ids. Without ``left_out`` there is no segment ``eligible_rest``."""
-        terms = np.stack([np.abs(forecasts - labels), labels, smape_terms(forecasts, labels), np.ones(labels.shape)], 2)
-        rest = np.zeros_like(eligible) if left_out is None else eligible & ~left_out
-        members = dict(zip(SEGMENTS, (eligible, rest, active_days > 0, active_days == 0), strict=True))
-        for scenario in np.unique(scenarios):
-            for segment, member in members.items():
-                chosen = terms[member & (scenarios == scenario)]
-                if len(chosen):
-                    self._add_cell((segment, str(scenario)), chosen.sum(axis=0))
+        """Add rows; ``scenarios`` are N scenario ids. Without ``left_out`` there is no segment ``eligible_rest``.
+
+        ``exposures``: what rates are per, 1 of other tasks; errors and labels count as often, rows without none at all.
+        """
+        if exposures is None:
+            exposures = np.ones(labels.shape)
+        exposed = exposures > 0
+        errors = exposures * np.abs(forecasts - labels)
+        terms = np.stack([errors, exposures * labels, exposed * smape_terms(forecasts, labels), exposed], axis=2)
+        for key, chosen in segment_rows(scenarios, eligible, active_days, left_out):
+            self._add_cell(key, terms[chosen].sum(axis=0))
 
     def merge(self, other: Self) -> Self:
         """The sums of both, as if one worker had seen all rows."""
@@ -100,7 +103,7 @@ class MetricSums:
                     task=task,
                     forecast=forecast,
                     nmae=float(sums[ABSOLUTE_ERROR] / sums[LABEL]) if sums[LABEL] > 0 else math.nan,
-                    smape=float(sums[SMAPE] / sums[ROWS]),
+                    smape=float(sums[SMAPE] / sums[ROWS]) if sums[ROWS] > 0 else math.nan,
                     n=int(sums[ROWS]),
                 )
                 for (cell_segment, scenario), per_task in sorted(self.cells.items())
@@ -116,10 +119,26 @@ class MetricSums:
         return rows
 
 
-def smape_terms(forecasts: Float[np.ndarray, "N M"], labels: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N M"]:
+def segment_rows(
+    scenarios: np.ndarray,
+    eligible: Bool[np.ndarray, "N"],
+    active_days: Int[np.ndarray, "N"],
+    left_out: Bool[np.ndarray, "N"] | None,
+) -> Iterator[tuple[tuple[str, str], Bool[np.ndarray, "N"]]]:
+    """The rows of every (segment, scenario) that has any."""
+    rest = np.zeros_like(eligible) if left_out is None else eligible & ~left_out
+    members = dict(zip(SEGMENTS, (eligible, rest, active_days > 0, active_days == 0), strict=True))
+    for scenario in np.unique(scenarios):
+        for segment, member in members.items():
+            chosen = member & (scenarios == scenario)
+            if chosen.any():
+                yield (segment, str(scenario)), chosen
+
+
+def smape_terms(forecasts: Float[np.ndarray, "*N"], labels: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
     """The terms of eq. 21, |f - y| / ((f + y) / 2), with 0/0 := 0; range [0, 2]."""
     middle = (np.abs(forecasts) + np.abs(labels)) / 2
-    terms: Float[np.ndarray, "N M"] = np.zeros_like(middle)
+    terms: Float[np.ndarray, "*N"] = np.zeros_like(middle)
     np.divide(np.abs(forecasts - labels), middle, out=terms, where=middle > 0)
     return terms
 

@@ -47,7 +47,7 @@ def predict_day(
     predict = Predict(
         source=Source(location=features, spec=model.spec, batch_size=config.batch_size),
         forecaster=ModelForecaster(model.module),
-        rule=model.rule,
+        rules=model.rules,
         version=model.version,
         out=out,
         generation=generation,

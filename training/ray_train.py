@@ -21,11 +21,12 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, new_generation
+from m2m_model.losses import JointLoss, LabelStatistics
 from m2m_model.zoo.registry import build_model
 from training.board import Board, watching
 from training.checkpoint import load_checkpoint, newest_checkpoint, run_hash, save_checkpoint
 from training.config import TrainingConfig
-from training.loop import Event, Loop, Snapshot
+from training.loop import Event, Loop, Snapshot, task_weights
 from training.preflight import check_resources
 from training.progress import Display
 from training.readers.registry import open_reader
@@ -46,6 +47,8 @@ class TrainJob:
     spec: DatasetSpec
     model: ModelConfig
     config: TrainingConfig
+    statistics: LabelStatistics
+    """Of the training rows."""
     content: Mapping[str, Any]
     """See :func:`training.checkpoint.run_content`."""
     storage: str
@@ -128,8 +131,11 @@ def _worker(settings: dict[str, Any]) -> None:
         elif writer and event.step % SCALAR_STEPS == 0:
             writer.add_scalar("loss/train", event.loss, event.step)
 
+    model = build_model(job.model, job.spec)
+    weights = task_weights(job.spec, config.train)
     loop = Loop(
-        model=build_model(job.model, job.spec),
+        model=model,
+        loss=JointLoss(model, config.train.loss, weights=weights, statistics=job.statistics),
         spec=job.spec,
         config=config.train,
         train=readers["train"],

@@ -15,37 +15,45 @@ import ray
 import torch
 from jaxtyping import Float
 from ray.util import ActorPool
-from torch import nn
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.schema import KEYS, dataset_schema, prediction_schema
+from m2m_model.contracts.schema import KEYS, QUANTILES, dataset_schema, forecast_names, prediction_schema
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, data_path
+from m2m_model.model import Model
 from training.config import ClusterConfig
 from training.dataset import batch_columns
-from training.forecast import PointRule
+from training.forecast import ForecastRules, Forecasts
 from training.preflight import check_resources
 from training.progress import Display
 
 
 class Forecaster(Protocol):
-    """Anything that gives mean forecasts: a model or a baseline."""
+    """Anything that forecasts: a model or a baseline."""
 
-    def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]: ...
+    @property
+    def quantiles(self) -> bool:
+        """Whether its forecasts have quantiles."""
+        ...
+
+    def __call__(self, batch: Batch) -> Forecasts: ...
 
 
 @dataclass(frozen=True)
 class ModelForecaster:
-    """exp of a module's log-rates."""
+    """The forecasts of a module."""
 
-    module: nn.Module
+    module: Model
 
-    def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]:
+    @property
+    def quantiles(self) -> bool:
+        return self.module.output.bins is not None
+
+    def __call__(self, batch: Batch) -> Forecasts:
         self.module.eval()
         with torch.inference_mode():
-            means: Float[np.ndarray, "N M"] = self.module(batch).double().exp().numpy()
-        return means
+            return Forecasts(*(part.numpy() for part in self.module.output.forecasts(self.module(batch))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +86,20 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Labels and mean forecasts of rows held in memory: what a point rule is fitted on."""
+    """Labels and forecasts of rows held in memory: what forecast rules are fitted on."""
 
     scenarios: np.ndarray
     eligible: np.ndarray
     active_days: np.ndarray
     labels: Float[np.ndarray, "N M"]
-    means: Float[np.ndarray, "N M"]
+    exposures: Float[np.ndarray, "N M"]
+    forecasts: Forecasts
 
     @classmethod
     def concatenate(cls, parts: Sequence["Scored"]) -> "Scored":
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+        names = ("scenarios", "eligible", "active_days", "labels", "exposures")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**arrays, forecasts=Forecasts.concatenate([part.forecasts for part in parts]))
 
 
 def score_rows(table: pa.Table, source: Source, forecaster: Forecaster) -> Scored:
@@ -101,7 +112,8 @@ def score_rows(table: pa.Table, source: Source, forecaster: Forecaster) -> Score
         eligible=table["eligible"].to_numpy(),
         active_days=table["active_days"].to_numpy(),
         labels=labels,
-        means=forecaster(batch),
+        exposures=batch.exposure.double().numpy(),
+        forecasts=forecaster(batch),
     )
 
 
@@ -122,39 +134,46 @@ class Predict:
 
     source: Source
     forecaster: Forecaster
-    rule: PointRule
+    rules: ForecastRules
     version: str
     out: str
     generation: str
 
     def __call__(self, entry: FileEntry) -> FileEntry:
-        schema = prediction_schema(self.source.spec)
+        schema = prediction_schema(self.source.spec, quantiles=self.forecaster.quantiles)
         tables = (self._predictions(table, schema) for table in self.source.tables(entry))
         name = entry.path.rpartition("/")[2]
         relative = data_path(self.generation, name)
         return write_parquet(Folder.at(self.out), relative, schema, tables, partition=entry.partition)
 
     def _predictions(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
-        means = self.forecaster(self.source.batch(table))
+        forecasts = self.forecaster(self.source.batch(table))
         columns: dict[str, Any] = {key: table[key] for key in KEYS}
-        columns |= forecast_columns(self.source.spec, means, self.rule)
+        columns |= forecast_columns(self.source.spec, forecasts, self.rules)
         columns["model_version"] = [self.version] * len(table)
         columns["feature_fingerprint"] = [self.source.spec.feature_fingerprint] * len(table)
         return pa.table(columns, schema=schema)
 
 
-def forecast_columns(spec: DatasetSpec, means: Float[np.ndarray, "N M"], rule: PointRule) -> dict[str, np.ndarray]:
-    """``<task>_mean`` and ``<task>_point`` columns."""
-    points = rule.apply(means)
-    pairs = ((f"{task}_mean", means[:, i]) for i, task in enumerate(spec.task_names))
-    return dict(pairs) | {f"{task}_point": points[:, i] for i, task in enumerate(spec.task_names)}
+def forecast_columns(spec: DatasetSpec, forecasts: Forecasts, rules: ForecastRules) -> dict[str, np.ndarray]:
+    """``<task>_<forecast>`` and ``<task>_<quantile>`` columns, see :func:`forecast_names`."""
+    columns = {
+        f"{task}_{kind}": values[:, index]
+        for kind, values in rules.apply(forecasts).items()
+        for index, task in enumerate(spec.task_names)
+    }
+    for index, task in enumerate(spec.task_names):
+        # None of a forecaster without a predictive distribution.
+        pairs = zip(QUANTILES, forecasts.quantiles[:, index].T, strict=False)
+        columns |= {f"{task}_{name}": column for name, column in pairs}
+    return columns
 
 
-def evaluation_schema(spec: DatasetSpec) -> pa.Schema:
+def evaluation_schema(spec: DatasetSpec, *, quantiles: bool) -> pa.Schema:
     """Keys, eligibility, labels and forecasts of one model over the test period."""
-    rows, predictions = dataset_schema(spec, labels=True), prediction_schema(spec)
+    rows, predictions = dataset_schema(spec, labels=True), prediction_schema(spec, quantiles=quantiles)
     names = [*KEYS, "eligible", "active_days", *task_columns(spec, "label")]
-    forecasts = [field for field in predictions if field.name.endswith(("_mean", "_point"))]
+    forecasts = (predictions.field(name) for name in forecast_names(spec, quantiles=quantiles))
     return pa.schema([*(rows.field(name) for name in names), *forecasts])
 
 

@@ -16,6 +16,7 @@ attribute_ids       list<int32> [A]               scenario attributes
 dense               list<float> [D]               log1p values, see ``DatasetSpec.dense_size``
 history_<task>      list<double> [weeks + 1]      weekly sums, most recent first, then the T-day sum
 label_<task>        double                        absent from feature days
+exposure_<task>     double                        of rates alone; absent from feature days
 ==================  ============================  ==========================================================
 """
 
@@ -24,11 +25,13 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from m2m_model.contracts.spec import DatasetSpec, SequenceColumn, task_columns
+from m2m_model.contracts.spec import AMOUNTS, DatasetSpec, SequenceColumn, exposure_columns, task_columns
 
 KEYS = ("advertiser_id", "scenario_id", "as_of")
-FORECASTS = ("mean", "point")
+FORECASTS = ("mean", "point", "smape")
 """Kinds of forecast that predictions carry per task, see the README's "Point forecasts"."""
+QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+"""Quantiles that predictions carry per count and spend, where the model has a predictive distribution."""
 
 
 def sequence_type(columns: tuple[SequenceColumn, ...]) -> pa.DataType:
@@ -54,26 +57,31 @@ def dataset_schema(spec: DatasetSpec, *, labels: bool) -> pa.Schema:
         *(pa.field(name, pa.list_(pa.float64()), nullable=False) for name in task_columns(spec, "history")),
     ]
     if labels:
-        fields += [pa.field(name, pa.float64(), nullable=False) for name in task_columns(spec, "label")]
+        names = (*task_columns(spec, "label"), *exposure_columns(spec).values())
+        fields += [pa.field(name, pa.float64(), nullable=False) for name in names]
     return pa.schema(fields)
 
 
-def prediction_schema(spec: DatasetSpec) -> pa.Schema:
-    """Schema of predictions: keys, per task the forecasts of :data:`FORECASTS`, model version and fingerprint."""
+def prediction_schema(spec: DatasetSpec, *, quantiles: bool) -> pa.Schema:
+    """Schema of predictions: keys, forecasts per task, model version and fingerprint."""
     return pa.schema(
         [
             pa.field("advertiser_id", advertiser_id_type(spec), nullable=False),
             pa.field("scenario_id", pa.string(), nullable=False),
             pa.field("as_of", pa.date32(), nullable=False),
-            *(
-                pa.field(f"{task}_{forecast}", pa.float64(), nullable=False)
-                for task in spec.task_names
-                for forecast in FORECASTS
-            ),
+            *(pa.field(name, pa.float64(), nullable=False) for name in forecast_names(spec, quantiles=quantiles)),
             pa.field("model_version", pa.string(), nullable=False),
             pa.field("feature_fingerprint", pa.string(), nullable=False),
         ]
     )
+
+
+def forecast_names(spec: DatasetSpec, *, quantiles: bool) -> list[str]:
+    """Columns of forecasts: those of :data:`FORECASTS` task by task, then the quantiles likewise."""
+    names = [f"{task}_{forecast}" for task in spec.task_names for forecast in FORECASTS]
+    if quantiles:
+        names += [f"{task.name}_{name}" for task in spec.tasks if task.kind in AMOUNTS for name in QUANTILES]
+    return names
 
 
 def advertiser_id_type(spec: DatasetSpec) -> pa.DataType:

@@ -30,6 +30,11 @@ UNSEEN_SCENARIO = 0
 
 Scope = Literal["own", "each_scenario", "advertiser"]
 SequenceName = Literal["behavior", "performance"]
+TaskKind = Literal["count", "rate", "binary", "spend"]
+"""What a label is: a non-negative number; one per exposure; whether something happens; a heavy-tailed amount."""
+Outcome = Literal["any", "none"]
+AMOUNTS: tuple[TaskKind, ...] = ("count", "spend")
+"""Kinds whose labels are sums over the horizon: absolute errors and predictive distributions are of these."""
 
 
 class BucketFeature(StrictConfig):
@@ -79,8 +84,18 @@ class SequenceColumn(BucketFeature):
     dense: bool = False
 
 
+class ExposureSpec(StrictConfig):
+    """What a rate is per: a daily aggregate, summed like the task's own; ``scale`` as in :class:`TaskSpec`."""
+
+    expr: str
+    scale: int
+
+
 class TaskSpec(StrictConfig):
     """A label: a daily aggregate in the sample's own scenario, summed over the horizon.
+
+    A rate is that sum divided by its ``exposure``'s, 0 where there is none. A binary task is 1 if the sum is positive
+    (``outcome`` any) or 0 (``outcome`` none: churn), else 0.
 
     ``scale`` is the number of decimal digits that the daily value carries, so that sums are exact integers of
     ``10**-scale`` units. ``daily_max`` bounds a day's value (1 for "active today"), hence the label by
@@ -88,12 +103,16 @@ class TaskSpec(StrictConfig):
     """
 
     name: str
-    kind: Literal["count"] = "count"
+    kind: TaskKind = "count"
     unit: str
     table: str
     expr: str
     scale: int
     daily_max: int | None = None
+    exposure: ExposureSpec | None = None
+    """Of rates alone."""
+    outcome: Outcome | None = None
+    """Of binary tasks alone."""
     mean_label: float
     max_label: float
 
@@ -161,6 +180,10 @@ class DatasetSpec(StrictConfig):
         content = self.model_dump(mode="json")
         for task in content["tasks"]:
             del task["mean_label"], task["max_label"]
+            # What other kinds have does not make a count another count.
+            for name in ("exposure", "outcome"):
+                if task[name] is None:
+                    del task[name]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -201,3 +224,8 @@ class DatasetSpec(StrictConfig):
 def task_columns(spec: DatasetSpec, prefix: Literal["label", "history"]) -> Iterator[str]:
     """Names of the dataset's per-task columns, in the order of ``spec.tasks``."""
     return (f"{prefix}_{task.name}" for task in spec.tasks)
+
+
+def exposure_columns(spec: DatasetSpec) -> dict[int, str]:
+    """Names of the columns with the exposures of rates, by the task's position."""
+    return {index: f"exposure_{task.name}" for index, task in enumerate(spec.tasks) if task.kind == "rate"}

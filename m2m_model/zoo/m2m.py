@@ -1,25 +1,20 @@
 """M2M: the paper's model, read top to bottom.
 
-Letters: B rows, M tasks, X dimension of F, C id columns of the scenario knowledge.
+Letters: B rows, M tasks, V view dimension.
 """
 
 from typing import TypedDict
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from m2m_model.backbone import Backbone, knowledge_ids, knowledge_sizes
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import DatasetSpec, SequenceName
-from m2m_model.encoder import SequenceEmbedding
+from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
 from m2m_model.meta import MetaAttention, MetaTower, StaticAttention
-from m2m_model.output import LogRate
-from m2m_model.sequence import SequenceEncoder
-
-SEQUENCES: tuple[SequenceName, ...] = ("behavior", "performance")
 
 
 class MetaSizes(TypedDict):
@@ -31,86 +26,45 @@ class MetaSizes(TypedDict):
 
 
 class M2M(nn.Module):
-    """Log-rates of every task for a batch.
+    """L_t of every task (eq. 18).
 
     Shape:
-        Batch of B rows -> [B, M]
+        Batch of B rows -> [B, M, V]
 
     Raises:
-        UserError: ``heads`` does not divide a sequence's embedding, or the spec leaves the model without an input.
+        UserError: the spec leaves the scenario knowledge without an input; see :class:`Backbone` too.
     """
 
     def __init__(self, config: ModelConfig, spec: DatasetSpec) -> None:
         super().__init__()
         self.config = config
-        tasks, e = len(spec.tasks), config.embedding_dim
-        encoders: dict[str, SequenceEncoder] = {
-            name: _sequence_encoder(name, config, spec) for name in SEQUENCES if spec.sequence(name)
-        }
-        self.sequences = nn.ModuleDict(encoders)
-        feature_dim = sum(encoder.output_dim for encoder in encoders.values())
-        feature_dim += spec.dense_size if config.dense_inputs else 0
-        id_sizes = [feature.size for feature in (*spec.scenario_attributes, *spec.profile)]
-        if config.scenario_id_embedding:
-            id_sizes = [len(spec.scenarios) + 1, *id_sizes]
-        _require_inputs(feature_dim, id_sizes)
-
-        self.experts = ExpertViews(feature_dim, experts=config.experts, view_dim=config.view_dim)
-        self.task_views = TaskViews(tasks=tasks, embedding_dim=e, view_dim=config.view_dim)
+        tasks, e, view_dim = len(spec.tasks), config.embedding_dim, config.view_dim
+        id_sizes = knowledge_sizes(config, spec)
+        if not id_sizes:
+            raise UserError(
+                "scenario knowledge needs scenario attributes, profile features or the scenario's id, however: the "
+                "spec has none of the first two and model.scenario_id_embedding is false; set it to true"
+            )
+        self.backbone = Backbone(config, spec)
+        self.experts = ExpertViews(self.backbone.output_dim, experts=config.experts, view_dim=view_dim)
+        self.task_views = TaskViews(tasks=tasks, embedding_dim=e, view_dim=view_dim)
         self.knowledge = ScenarioKnowledge(id_sizes, embedding_dim=e, knowledge_dim=config.knowledge_dim)
 
         sizes = MetaSizes(
             tasks=tasks,
             shared=config.share_meta_across_tasks,
-            view_dim=config.view_dim,
+            view_dim=view_dim,
             knowledge_dim=config.knowledge_dim,
             layers=config.meta_layers,
         )
-        self.attention = MetaAttention(**sizes) if config.meta_attention else StaticAttention(view_dim=config.view_dim)
+        self.attention = MetaAttention(**sizes) if config.meta_attention else StaticAttention(view_dim=view_dim)
         self.tower = MetaTower(**sizes, tower_layers=config.tower_layers) if config.meta_tower else None
-        self.output = LogRate(spec, config.view_dim, offset=config.offset == "history")
 
-    def forward(self, batch: Batch) -> Float[Tensor, "B M"]:
-        experts = self.experts(self.features(batch))  # E_i, eq. 6
+    def forward(self, batch: Batch) -> Float[Tensor, "B M V"]:
+        experts = self.experts(self.backbone(batch))  # E_i, eq. 6
         tasks = self.task_views()  # T_t, eq. 7
-        knowledge = self.knowledge(self.knowledge_ids(batch))  # S~, eq. 8
-        x = self.attention(experts, tasks, knowledge)  # R_t, eq. 14-16
+        knowledge = self.knowledge(knowledge_ids(self.config, batch))  # S~, eq. 8
+        x: Tensor = self.attention(experts, tasks, knowledge)  # R_t, eq. 14-16
         if self.tower is not None:
             x = self.tower(x, knowledge)  # L_t, eq. 17-18
-        log_rates: Tensor = self.output(x, batch.history)
-        return log_rates
-
-    def features(self, batch: Batch) -> Float[Tensor, "B X"]:
-        """F = concat(MH(X_b), MH(X_p)), eq. 5, and the dense values of 4.1.3."""
-        ids = {"behavior": batch.behavior, "performance": batch.performance}
-        parts: list[Tensor] = [encoder(ids[name]) for name, encoder in self.sequences.items()]
-        return torch.cat([*parts, batch.dense] if self.config.dense_inputs else parts, dim=-1)
-
-    def knowledge_ids(self, batch: Batch) -> Int[Tensor, "B C"]:
-        """S and A of eq. 8; the scenario's own id only if it has an embedding."""
-        ids = [batch.attributes, batch.profile]
-        if self.config.scenario_id_embedding:
-            ids = [batch.scenario.unsqueeze(-1), *ids]
-        return torch.cat(ids, dim=-1)
-
-
-def _sequence_encoder(name: SequenceName, config: ModelConfig, spec: DatasetSpec) -> SequenceEncoder:
-    sizes = [column.size for column in spec.sequence(name)]
-    embedding = SequenceEmbedding(sizes, spec.sequence_length, config.embedding_dim)
-    if config.transformer and embedding.output_dim % config.heads:
-        raise UserError(
-            f"model.heads must divide the {name} sequence's embedding of {embedding.output_dim} = "
-            f"({len(sizes)} features + 1) x model.embedding_dim {config.embedding_dim}, however: {config.heads}; "
-            "make model.embedding_dim a multiple of model.heads"
-        )
-    return SequenceEncoder(embedding, heads=config.heads if config.transformer else 0, how=config.pool)
-
-
-def _require_inputs(feature_dim: int, id_sizes: list[int]) -> None:
-    if not feature_dim:
-        raise UserError("a model needs behavior or performance features, however: the spec has none; add one")
-    if not id_sizes:
-        raise UserError(
-            "scenario knowledge needs scenario attributes, profile features or the scenario's id, however: the spec "
-            "has none of the first two and model.scenario_id_embedding is false; set it to true"
-        )
+        return x

@@ -86,5 +86,6 @@ def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0, dtype: torch.dtyp
         scenario=torch.randint(0, len(spec.scenarios) + 1, (rows,), generator=random, dtype=torch.int32),
         dense=torch.rand(rows, spec.dense_size, generator=random).to(dtype),
         history=history.to(dtype),
+        exposure=torch.ones(rows, len(spec.tasks), dtype=dtype),
         labels=torch.poisson(torch.full((rows, len(spec.tasks)), 3.0), generator=random).to(dtype),
     )

@@ -1,15 +1,17 @@
-"""One LightGBM per task, Poisson objective, on the same rows, the same information and the same offset as the model.
+"""One LightGBM per task, on the same rows, the same information and the same offset as the models.
 
 The T * F bucket ids of a sequence are too wide for trees, so each column is summarised by its most recent day and by
 its mean level over the last week, the week before and all T days, where the level of an id is 0 for zero or missing
-and grows by one a bucket. All else goes in as the model gets it: every dense value, which are the log1p lags and
-histories, profile and scenario attributes (words as categories, buckets as levels) and the scenario's index.
+and grows by one a bucket. All else goes in as the models get it: every dense value, which are the log1p lags and
+histories, the quartiles of the weekly values, profile and scenario attributes (words as categories, buckets as levels)
+and the scenario's index.
 
 Letters: N rows, M tasks, T days, F columns of a sequence, K inputs.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -17,16 +19,16 @@ from jaxtyping import Float, Int
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import ZERO_ID, DatasetSpec
-from m2m_model.output import history_rate
+from m2m_model.contracts.spec import ZERO_ID, DatasetSpec, TaskSpec
+from m2m_model.history import recent_level, weekly_quartiles
 from training.baselines.naive import DAYS_OF_A_WEEK, upper_bounds
+from training.forecast import Forecasts
 
 THREADS = 2
 STOPPING_ROUNDS = 20
 VALIDATION_SHARE = 4
 """Validation rows are at most the limit on training rows divided by this."""
 PARAMETERS = {
-    "objective": "poisson",
     "learning_rate": 0.1,
     "num_leaves": 31,
     "min_data_in_leaf": 50,
@@ -39,25 +41,70 @@ PARAMETERS = {
 }
 
 
+def _same(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    result: np.ndarray = 1 / (1 + np.exp(-values))
+    return result
+
+
+def _logit(values: np.ndarray) -> np.ndarray:
+    result: np.ndarray = np.log(values / (1 - values))
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is fitted: ``link(target) = offset + trees``, with the offset on the link's scale."""
+
+    parameters: Mapping[str, Any]
+    link: Callable[[np.ndarray], np.ndarray]
+    inverse: Callable[[np.ndarray], np.ndarray]
+    target: Callable[[np.ndarray], np.ndarray] = field(default=_same)
+
+
+OBJECTIVES = {
+    "lightgbm_poisson": Objective(parameters={"objective": "poisson"}, link=np.log, inverse=np.exp),
+    "lightgbm_tweedie": Objective(parameters={"objective": "tweedie"}, link=np.log, inverse=np.exp),
+    "lightgbm_l1": Objective(parameters={"objective": "regression_l1"}, link=_same, inverse=_same),
+    "lightgbm_l1_log": Objective(
+        parameters={"objective": "regression_l1"}, link=np.log1p, inverse=np.expm1, target=np.log1p
+    ),
+}
+"""By the baseline's name, for counts and spends; rates are always Poisson per exposure."""
+BINARY = Objective(parameters={"objective": "binary"}, link=_logit, inverse=_sigmoid)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LightGbmForecaster:
     """Boosters by task; None for a task whose training labels are all zero, which it forecasts."""
 
     spec: DatasetSpec
+    name: str
     boosters: tuple[lightgbm.Booster | None, ...]
+    quantiles: bool = False
 
-    def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]:
+    def __call__(self, batch: Batch) -> Forecasts:
         rows = _Rows.of(batch, self.spec)
-        means = np.zeros(rows.labels.shape)
-        for task, booster in enumerate(self.boosters):
+        forecasts = np.zeros(rows.labels.shape)
+        for index, booster in enumerate(self.boosters):
             if booster is not None and len(batch):
+                objective = objective_of(self.spec.tasks[index], self.name)
                 scores = booster.predict(rows.inputs, raw_score=True, num_threads=THREADS)
-                means[:, task] = np.exp(scores + rows.log_offset[:, task])
-        bounded: Float[np.ndarray, "N M"] = np.minimum(means, upper_bounds(self.spec))
-        return bounded
+                forecasts[:, index] = objective.inverse(scores + objective.link(rows.levels[:, index]))
+        return Forecasts.single(np.clip(forecasts, 0.0, upper_bounds(self.spec)))
+
+
+def objective_of(task: TaskSpec, name: str) -> Objective:
+    if task.kind == "binary":
+        return BINARY
+    return OBJECTIVES["lightgbm_poisson" if task.kind == "rate" else name]
 
 
 def fit_lightgbm(
+    name: str,
     spec: DatasetSpec,
     train: Iterable[Batch],
     validation: Iterable[Batch],
@@ -67,31 +114,36 @@ def fit_lightgbm(
     seed: int,
     tell: Callable[[str], None] = lambda line: None,
 ) -> LightGbmForecaster:
-    """Train on the first ``max_rows`` rows of ``train``, stopping early on the Poisson loss of ``validation``.
+    """Train baseline ``name`` on the first ``max_rows`` rows of ``train``, stopping early on ``validation``'s loss.
 
     Raises:
         UserError: a split has no rows.
     """
-    learn = _Rows.first(train, spec, max_rows, split="train")
-    judge = _Rows.first(validation, spec, max(1, max_rows // VALIDATION_SHARE), split="validation")
-    parameters = PARAMETERS | {"seed": seed}
-    names = categorical_inputs(spec)
-    learn_data = lightgbm.Dataset(learn.inputs, categorical_feature=names, params=parameters)
-    judge_data = lightgbm.Dataset(judge.inputs, categorical_feature=names, params=parameters, reference=learn_data)
+    learn = _Rows.first(train, spec, max_rows, what=name, split="train")
+    judge = _Rows.first(validation, spec, max(1, max_rows // VALIDATION_SHARE), what=name, split="validation")
+    categories = categorical_inputs(spec)
+    learn_data = lightgbm.Dataset(learn.inputs, categorical_feature=categories, params=PARAMETERS)
+    judge_data = lightgbm.Dataset(judge.inputs, categorical_feature=categories, params=PARAMETERS, reference=learn_data)
     boosters: list[lightgbm.Booster | None] = []
-    for task, name in enumerate(spec.task_names):
-        if not learn.labels[:, task].any():
+    for index, task in enumerate(spec.tasks):
+        if not learn.labels[:, index].any():
             boosters.append(None)
             continue
+        objective = objective_of(task, name)
         for data, rows in ((learn_data, learn), (judge_data, judge)):
-            data.set_label(rows.labels[:, task].copy()).set_init_score(rows.log_offset[:, task].copy())
-        stopping = lightgbm.early_stopping(STOPPING_ROUNDS, verbose=False)
+            data.set_label(objective.target(rows.labels[:, index]))
+            data.set_init_score(objective.link(rows.levels[:, index]))
+            data.set_weight(rows.exposures[:, index].copy())
         booster = lightgbm.train(
-            parameters, learn_data, num_boost_round=rounds, valid_sets=[judge_data], callbacks=[stopping]
+            PARAMETERS | dict(objective.parameters) | {"seed": seed},
+            learn_data,
+            num_boost_round=rounds,
+            valid_sets=[judge_data],
+            callbacks=[lightgbm.early_stopping(STOPPING_ROUNDS, verbose=False)],
         )
-        tell(f"lightgbm_poisson: {name}, {booster.best_iteration} rounds on {len(learn.labels):,} rows")
+        tell(f"{name}: {task.name}, {booster.best_iteration} rounds on {len(learn.labels):,} rows")
         boosters.append(booster)
-    return LightGbmForecaster(spec=spec, boosters=tuple(boosters))
+    return LightGbmForecaster(spec=spec, name=name, boosters=tuple(boosters))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,18 +152,20 @@ class _Rows:
 
     inputs: Float[np.ndarray, "N K"]
     labels: Float[np.ndarray, "N M"]
-    log_offset: Float[np.ndarray, "N M"]
+    levels: Float[np.ndarray, "N M"]
+    exposures: Float[np.ndarray, "N M"]
 
     @classmethod
     def of(cls, batch: Batch, spec: DatasetSpec) -> "_Rows":
         return cls(
             inputs=input_matrix(batch),
-            labels=batch.labels.numpy(),
-            log_offset=history_rate(batch.history.double(), spec).log().numpy(),
+            labels=batch.labels.numpy().copy(),
+            levels=recent_level(batch.history.double(), spec).numpy(),
+            exposures=batch.exposure.numpy(),
         )
 
     @classmethod
-    def first(cls, batches: Iterable[Batch], spec: DatasetSpec, limit: int, *, split: str) -> "_Rows":
+    def first(cls, batches: Iterable[Batch], spec: DatasetSpec, limit: int, *, what: str, split: str) -> "_Rows":
         """At most ``limit`` rows; a batch is reduced to its inputs before the next is read."""
         parts, count = [], 0
         for batch in batches:
@@ -120,17 +174,19 @@ class _Rows:
             if count == limit:
                 break
         if not count:
-            raise UserError(f"baseline lightgbm_poisson needs rows, however: the {split} split has none")
+            raise UserError(f"baseline {what} needs rows, however: the {split} split has none")
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def input_matrix(batch: Batch) -> Float[np.ndarray, "N K"]:
-    """Single-precision inputs: scenario, profile, attributes, sequence summaries, dense values, in this order."""
+    """Single-precision inputs: scenario, profile, attributes, sequence summaries, dense values and weekly quartiles,
+    in this order."""
     ids = [batch.scenario.numpy()[:, None], batch.profile.numpy(), batch.attributes.numpy()]
     summaries = [
         summary for sequence in (batch.behavior, batch.performance) for summary in _summaries(sequence.numpy())
     ]
-    return np.concatenate([*ids, *summaries, batch.dense.numpy()], axis=1, dtype=np.float32)
+    values = [batch.dense.numpy(), weekly_quartiles(batch.history).numpy()]
+    return np.concatenate([*ids, *summaries, *values], axis=1, dtype=np.float32)
 
 
 def categorical_inputs(spec: DatasetSpec) -> list[int]:

@@ -1,6 +1,6 @@
-"""Naive forecasts from the rows' own weekly sums.
+"""Naive forecasts from the rows' own weekly values.
 
-Letters: N rows, M tasks, H history values of a task (weekly sums, most recent first, then the T-day sum).
+Letters: N rows, M tasks, H history values of a task (weekly values, most recent first, then that of T days).
 """
 
 from collections.abc import Callable
@@ -11,29 +11,30 @@ from jaxtyping import Float
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
+from training.forecast import Forecasts
 
 DAYS_OF_A_WEEK = 7
 NaiveRule = Callable[[Float[np.ndarray, "N M H"], DatasetSpec], Float[np.ndarray, "N M"]]
 
 
 def last_7_days(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
-    """The most recent week's sum, scaled to the horizon."""
-    forecast: Float[np.ndarray, "N M"] = history[..., 0] * (spec.horizon / DAYS_OF_A_WEEK)
+    """The most recent week's value, scaled to the horizon."""
+    forecast: Float[np.ndarray, "N M"] = history[..., 0] * weeks_ahead(spec)
     return forecast
 
 
 def mean_28_days(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
-    """The mean day of the most recent four weeks times the horizon."""
+    """The mean of the most recent four weekly values, scaled to the horizon."""
     _need_weeks(spec, 4, "mean_28_days")
-    forecast: Float[np.ndarray, "N M"] = history[..., :4].sum(axis=-1) * (spec.horizon / 28)
+    forecast: Float[np.ndarray, "N M"] = history[..., :4].mean(axis=-1) * weeks_ahead(spec)
     return forecast
 
 
 def median_5_weeks(history: Float[np.ndarray, "N M H"], spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
-    """The median of the most recent five weekly sums, scaled to the horizon."""
+    """The median of the most recent five weekly values, scaled to the horizon."""
     _need_weeks(spec, 5, "median_5_weeks")
-    forecast: Float[np.ndarray, "N M"] = np.median(history[..., :5], axis=-1) * (spec.horizon / DAYS_OF_A_WEEK)
+    forecast: Float[np.ndarray, "N M"] = np.median(history[..., :5], axis=-1) * weeks_ahead(spec)
     return forecast
 
 
@@ -43,16 +44,24 @@ class NaiveForecaster:
 
     rule: NaiveRule
     spec: DatasetSpec
+    quantiles: bool = False
 
-    def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]:
+    def __call__(self, batch: Batch) -> Forecasts:
         forecast = self.rule(batch.history.double().numpy(), self.spec)
-        bounded: Float[np.ndarray, "N M"] = np.minimum(forecast, upper_bounds(self.spec))
-        return bounded
+        return Forecasts.single(np.minimum(forecast, upper_bounds(self.spec)))
+
+
+def weeks_ahead(spec: DatasetSpec) -> Float[np.ndarray, "M"]:
+    """What makes a weekly value one of the horizon: its weeks of an amount; rates and outcomes stay."""
+    return np.array([spec.horizon / DAYS_OF_A_WEEK if task.kind in AMOUNTS else 1.0 for task in spec.tasks])
 
 
 def upper_bounds(spec: DatasetSpec) -> Float[np.ndarray, "M"]:
     """The largest possible label of each task, infinite where a day has no bound."""
-    return np.array([np.inf if t.daily_max is None else float(t.daily_max * spec.horizon) for t in spec.tasks])
+    bounds = [
+        1.0 if t.kind == "binary" else np.inf if t.daily_max is None else t.daily_max * spec.horizon for t in spec.tasks
+    ]
+    return np.array(bounds, float)
 
 
 def _need_weeks(spec: DatasetSpec, weeks: int, name: str) -> None:

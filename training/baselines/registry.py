@@ -4,23 +4,29 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from m2m_model.batch import Batch
+from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import FileEntry, Manifest
-from training.baselines.lightgbm import fit_lightgbm
+from training.baselines.lightgbm import OBJECTIVES, fit_lightgbm
 from training.baselines.naive import NaiveForecaster, NaiveRule, last_7_days, mean_28_days, median_5_weeks
+from training.baselines.smoothing import SmoothingForecaster
 from training.config import TrainingConfig
 from training.scoring import Forecaster, Source
 
-LIGHTGBM = "lightgbm_poisson"
 Fit = Callable[[Source, Manifest, TrainingConfig], Forecaster]
-"""(rows of the dataset, the dataset's manifest, config) -> fitted forecaster of means."""
+"""(rows of the dataset, the dataset's manifest, config) -> fitted forecaster."""
 
 
 def _fit_naive(rule: NaiveRule, source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
     return NaiveForecaster(rule=rule, spec=source.spec)
 
 
-def _fit_lightgbm(source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
+def _fit_smoothing(source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
+    return SmoothingForecaster(spec=source.spec)
+
+
+def _fit_lightgbm(name: str, source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
     return fit_lightgbm(
+        name,
         source.spec,
         _batches(source, _most_recent_first(manifest, "train")),
         _batches(source, _most_recent_first(manifest, "validation")),
@@ -35,14 +41,20 @@ BASELINES: dict[str, Fit] = {
     "last_7_days": partial(_fit_naive, last_7_days),
     "mean_28_days": partial(_fit_naive, mean_28_days),
     "median_5_weeks": partial(_fit_naive, median_5_weeks),
-    LIGHTGBM: _fit_lightgbm,
+    "exponential_smoothing": _fit_smoothing,
+    **{name: partial(_fit_lightgbm, name) for name in OBJECTIVES},
 }
 
 
 def fit_baselines(source: Source, manifest: Manifest, config: TrainingConfig) -> dict[str, Forecaster]:
-    """All baselines that the configuration asks for, in the order of :data:`BASELINES`."""
-    names = [name for name in BASELINES if config.baselines.lightgbm or name != LIGHTGBM]
-    return {name: BASELINES[name](source, manifest, config) for name in names}
+    """The baselines that the configuration names, in its order.
+
+    Raises:
+        UserError: there is no baseline of a name.
+    """
+    if unknown := [name for name in config.baselines.names if name not in BASELINES]:
+        raise UserError(f"baselines.names must be among {list(BASELINES)}, however: {unknown[0]!r}")
+    return {name: BASELINES[name](source, manifest, config) for name in config.baselines.names}
 
 
 def _most_recent_first(manifest: Manifest, split: str) -> Sequence[FileEntry]:

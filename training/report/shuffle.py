@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from m2m_model.contracts.store import FileEntry
-from training.forecast import PointRule
+from training.forecast import ForecastRules
 from training.metrics import HEADLINE, OVERALL, MetricRow, MetricSums
 from training.scoring import Forecaster, Source, score_rows
 
@@ -49,7 +49,7 @@ class ShuffleCost:
 
 
 def shuffle_cost(
-    forecaster: Forecaster, rule: PointRule, source: Source, entries: Sequence[FileEntry], *, days: int = 4
+    forecaster: Forecaster, rules: ForecastRules, source: Source, entries: Sequence[FileEntry], *, days: int = 4
 ) -> ShuffleCost | None:
     """Score the eligible rows of ``days`` evenly spread test days twice; None without two scenarios to swap between.
 
@@ -69,7 +69,7 @@ def shuffle_cost(
         for name, rows in (("true", table), ("shuffled", swapped)):
             for start in range(0, len(rows), source.batch_size):
                 scored = score_rows(rows.slice(start, source.batch_size), source, forecaster)
-                points = rule.apply(scored.means)
+                points = rules.apply(scored.forecasts)["point"]
                 sums[name].add(scored.scenarios, scored.eligible, scored.active_days, points, scored.labels)
     true, shuffled = (_nmae_by_scenario(total.rows(model="", forecast="point")) for total in sums.values())
     order = tuple(scenario for scenario in donors if not math.isnan(true.get(scenario, math.nan)))
