@@ -6,14 +6,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.compare.intervals import METRICS
+from training.compare.intervals import METRICS, Metric
 from training.compare.results import Resampled
 from training.report.plots import PALETTE, STYLE, to_svg
 
 LEVEL = (0.025, 0.975)
 
 
-def overall_bars(resampled: Resampled, *, forecasts: Mapping[str, str], best: str, titles: Mapping[str, str]) -> str:
+def overall_bars(resampled: Resampled, *, forecasts: Mapping[Metric, str], best: str, titles: Mapping[str, str]) -> str:
     """Figure 5: the macro average of each metric per model, best first, with 95 % intervals of the resamples.
 
     ``forecasts``: which kind of forecast each metric is shown for. The intervals are of each model alone: overlapping

@@ -1,4 +1,4 @@
-"""The exhibits of a study as tables: Table 4, paired differences, wins and losses; CSV for machines, Markdown for people."""
+"""The exhibits of a study as tables (Table 4, paired differences, wins and losses), CSV and Markdown."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.compare.intervals import METRICS, Comparison, holm
+from training.compare.intervals import METRICS, Comparison, Metric, holm
 from training.compare.results import Resampled
 from training.metrics import OVERALL
 
@@ -50,7 +50,7 @@ class Verdict:
 
     other: str
     forecast: str
-    metric: str
+    metric: Metric
     difference: float
     low: float
     high: float
