@@ -4,6 +4,8 @@ Letters: B rows, M tasks, H history values of a task (weekly sums, most recent f
 its weekly rates and the T-day rate, of a binary task its weekly and T-day outcomes).
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -36,5 +38,7 @@ def recent_level(history: Float[Tensor, "B M H"], spec: DatasetSpec) -> Float[Te
 
 def weekly_quartiles(history: Float[Tensor, "B M H"]) -> Float[Tensor, "B 3M"]:
     """log1p of the lower quartile, the median and the upper quartile of the weekly values, task by task."""
-    levels = history.new_tensor(QUARTILES)
-    return history[..., :-1].quantile(levels, dim=-1).permute(1, 2, 0).flatten(1).log1p()
+    ordered = history[..., :-1].sort(dim=-1).values
+    positions = [level * (ordered.shape[-1] - 1) for level in QUARTILES]
+    quartiles = [ordered[..., int(p)].lerp(ordered[..., math.ceil(p)], p % 1) for p in positions]
+    return torch.stack(quartiles, dim=-1).flatten(1).log1p()

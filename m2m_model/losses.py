@@ -106,7 +106,8 @@ class JointLoss:
         terms = torch.stack(columns, dim=1)
         amounts = self.model.output.amounts
         if config.l1 or config.l1_log:
-            forecast = value.exp()
+            # Log-odds are left out before the exponential: where() would not keep its infinities out of gradients.
+            forecast = value.masked_fill(~amounts, 0.0).exp()
             errors = config.l1 * (forecast - batch.labels).abs() * self.cell_weights[batch.scenario]
             log_errors = config.l1_log * (forecast.log1p() - batch.labels.log1p()).abs()
             terms = terms + torch.where(amounts, errors + log_errors, 0.0)

@@ -20,13 +20,12 @@ from m2m_model.contracts.schema import prediction_schema
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.zoo.registry import build_model
-from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table
+from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table, same_rules
 from training.checkpoint import publish_model, run_content
 from training.config import TrainingConfig
-from training.forecast import PointRule, TaskRule
 from training.loop import LoopState, Snapshot
 
-RULE = PointRule(tasks={name: TaskRule(threshold=0.5, scale=0.9) for name in SPEC.task_names})
+RULES = same_rules(0.5, 0.9)
 
 pytestmark = pytest.mark.ray
 
@@ -62,7 +61,7 @@ def out(tmp_path: Path) -> Path:
     module = build_model(MODEL, SPEC)
     snapshot = Snapshot(model=module.state_dict(), optimizer={}, state=LoopState(best_loss=1.0))
     content = run_content(MODEL, TrainingConfig(), dataset_generation="g")
-    publish_model(str(tmp_path / "model"), snapshot=snapshot, spec=SPEC, content=content, rule=RULE, grace_seconds=0)
+    publish_model(str(tmp_path / "model"), snapshot=snapshot, spec=SPEC, content=content, rules=RULES, grace_seconds=0)
     for day in (1, 2):
         publish_features(tmp_path, day=day)
     return tmp_path
@@ -95,7 +94,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_predictions_follow_the_schema_one_row_per_feature_row(out: Path) -> None:
     assert run(out, 1) == 0
     table = read_day(out, 1)
-    assert table.schema.equals(prediction_schema(SPEC))
+    assert table.schema.equals(prediction_schema(SPEC, quantiles=False))
     assert len(table) == len(set(table["advertiser_id"].to_pylist())) == 60
     assert set(table["feature_fingerprint"].to_pylist()) == {SPEC.feature_fingerprint}
 

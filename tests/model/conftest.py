@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 from types import ModuleType
 
 import pytest
@@ -9,7 +10,12 @@ import torch
 from beartype import beartype
 from jaxtyping import jaxtyped
 
-TENSOR_MODULES = ("encoder", "layers", "losses", "meta", "output", "sequence", "zoo.m2m")
+from m2m_model import zoo
+
+TENSOR_MODULES = (
+    *("backbone", "distribution", "encoder", "history", "layers", "losses", "meta", "model", "output", "sequence"),
+    *(f"zoo.{module.name}" for module in pkgutil.iter_modules(zoo.__path__)),
+)
 
 
 def check_shapes(module: ModuleType) -> None:

@@ -11,6 +11,7 @@ from m2m_model.contracts.spec import (
     ActivitySpec,
     BucketFeature,
     DatasetSpec,
+    ExposureSpec,
     SequenceColumn,
     TaskSpec,
     VocabularyFeature,
@@ -61,6 +62,21 @@ def make_spec(
     )
 
 
+def make_mixed_spec(*, weeks: int = 4) -> DatasetSpec:
+    """A count, a rate, a binary task and a spend."""
+    spec = make_spec(tasks=4, weeks=weeks)
+    count, rate, outcome, spend = spec.tasks
+    tasks = (
+        count,
+        rate.model_copy(
+            update={"kind": "rate", "exposure": ExposureSpec(expr="y", scale=0), "mean_label": 0.2, "max_label": 1.0}
+        ),
+        outcome.model_copy(update={"kind": "binary", "outcome": "none", "mean_label": 0.3, "max_label": 1.0}),
+        spend.model_copy(update={"kind": "spend", "scale": 2}),
+    )
+    return spec.model_copy(update={"tasks": tasks})
+
+
 def shaken(module: Module) -> Module:
     """In double precision, with every parameter random, so that nothing is hidden by a zero."""
     module = module.double()
@@ -70,7 +86,8 @@ def shaken(module: Module) -> Module:
 
 
 def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-    """Random valid rows of ``spec``; ids from 0 to the last, labels and history Poisson counts."""
+    """Random valid rows of ``spec``; ids from 0 to the last, labels and history Poisson counts, tenths of them for
+    rates, outcomes for binary tasks."""
     random = torch.Generator().manual_seed(seed)
 
     def ids(sizes: list[int], *shape: int) -> torch.Tensor:
@@ -78,6 +95,14 @@ def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0, dtype: torch.dtyp
         return torch.stack(columns, dim=-1) if sizes else torch.zeros(*shape, 0, dtype=torch.int32)
 
     history = torch.poisson(torch.full((rows, len(spec.tasks), spec.history_size), 3.0), generator=random)
+    labels = torch.poisson(torch.full((rows, len(spec.tasks)), 3.0), generator=random)
+    exposure = torch.ones_like(labels)
+    for index, task in enumerate(spec.tasks):
+        if task.kind == "binary":
+            history[:, index], labels[:, index] = history[:, index].clamp(max=1), (labels[:, index] > 2).float()
+        elif task.kind == "rate":
+            exposure[:, index] = torch.randint(0, 9, (rows,), generator=random)
+            history[:, index], labels[:, index] = history[:, index] / 10, labels[:, index] / 10
     return Batch(
         behavior=ids([c.size for c in spec.behavior], rows, spec.sequence_length),
         performance=ids([c.size for c in spec.performance], rows, spec.sequence_length),
@@ -86,6 +111,6 @@ def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0, dtype: torch.dtyp
         scenario=torch.randint(0, len(spec.scenarios) + 1, (rows,), generator=random, dtype=torch.int32),
         dense=torch.rand(rows, spec.dense_size, generator=random).to(dtype),
         history=history.to(dtype),
-        exposure=torch.ones(rows, len(spec.tasks), dtype=dtype),
-        labels=torch.poisson(torch.full((rows, len(spec.tasks)), 3.0), generator=random).to(dtype),
+        labels=labels.to(dtype),
+        exposure=exposure.to(dtype),
     )

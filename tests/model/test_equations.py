@@ -2,34 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
+from m2m_model.backbone import Backbone
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
 from m2m_model.meta import MetaAttention, MetaTower, MetaUnit, StaticAttention
 from m2m_model.sequence import SelfAttention, SequenceEncoder, pool
 from m2m_model.zoo.m2m import M2M
 from tests.model.factories import SMALL, make_batch, make_spec, shaken
-
-few = st.integers(1, 3)
-dims = st.integers(1, 4)
-random_sizes = settings(max_examples=12, deadline=None, derandomize=True)
-
-
-def leaky(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, 0.01 * x)
-
-
-def double(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
-
-
-def slow_linear(x: Tensor, linear: nn.Linear) -> Tensor:
-    """One output at a time."""
-    return torch.stack([(row * x).sum() + linear.bias[o] for o, row in enumerate(linear.weight)])
+from tests.model.slow import assert_same_with_gradients, dims, double, few, leaky, random_sizes, slow_linear
 
 
 def slow_meta(unit: MetaUnit, u: int, h: Tensor, s: Tensor) -> Tensor:
@@ -45,18 +31,6 @@ def slow_meta(unit: MetaUnit, u: int, h: Tensor, s: Tensor) -> Tensor:
             outputs.append(total)
         h = leaky(torch.stack(outputs))
     return h
-
-
-def assert_same_with_gradients(fast: Tensor, slow: Tensor, module: nn.Module, *inputs: Tensor) -> None:
-    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
-    leaves = [*module.parameters(), *inputs]
-    direction = torch.randn_like(fast)
-    gradients = [
-        torch.autograd.grad((y * direction).sum(), leaves, allow_unused=True, materialize_grads=True)
-        for y in (fast, slow)
-    ]
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3])
@@ -189,21 +163,25 @@ def test_the_whole_model_is_the_equations_in_order() -> None:
     batch = make_batch(spec, 4, dtype=torch.float64)
     parts = []
     for name, ids in (("behavior", batch.behavior), ("performance", batch.performance)):
-        encoder = model.sequences[name]
+        encoder = model.backbone.sequences[name]
         days = sequence_embedding(encoder, [c.size for c in spec.sequence(name)], ids)
         parts.append(torch.stack([torch.cat(list(encoder.attention(row[None])[0])) for row in days]))
     knowledge = model.knowledge(torch.cat([batch.scenario[:, None], batch.attributes, batch.profile], dim=1))
     experts = model.experts(torch.cat(parts, dim=1))
-    slow = model.output(model.tower(model.attention(experts, model.task_views(), knowledge), knowledge), batch.history)
+    slow = model.tower(model.attention(experts, model.task_views(), knowledge), knowledge)
     assert_same_with_gradients(model(batch), slow, model)
 
 
-def test_dense_values_follow_the_sequences() -> None:
-    spec = make_spec()
-    model = M2M(SMALL.model_copy(update={"dense_inputs": True}), spec)
+def test_dense_values_and_weekly_quartiles_follow_the_sequences() -> None:
+    spec = make_spec(weeks=4, tasks=2)
+    backbone = Backbone(SMALL.model_copy(update={"dense_inputs": True, "history_quartiles": True}), spec)
     batch = make_batch(spec, 3)
-    features = model.features(batch)
-    torch.testing.assert_close(features[:, -spec.dense_size :], batch.dense, rtol=0, atol=0)
+    features = backbone(batch)
+    dense, quartiles = features[:, -spec.dense_size - 6 : -6], features[:, -6:]
+    torch.testing.assert_close(dense, batch.dense, rtol=0, atol=0)
+    weekly = batch.history[:, :, :4].double().numpy()
+    slow = np.log1p(np.stack([np.quantile(weekly[:, t], q, axis=1) for t in range(2) for q in (0.25, 0.5, 0.75)], 1))
+    np.testing.assert_allclose(quartiles.detach().numpy(), slow, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("how", "expected"), [("flatten", [1, 2, 3, 5]), ("mean", [2, 3.5]), ("last", [3, 5])])

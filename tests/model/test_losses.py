@@ -1,4 +1,4 @@
-"""Eq. 19-20 and the step from a representation to a log-rate."""
+"""The L2 terms of eq. 19, and the step from a representation to a log-mean."""
 
 import math
 
@@ -7,40 +7,36 @@ import torch
 
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.losses import l2_penalty, parameter_groups, poisson_loss
-from m2m_model.output import LogRate, history_rate
-from m2m_model.zoo.m2m import M2M
+from m2m_model.history import recent_level
+from m2m_model.losses import l2_penalty, parameter_groups
+from m2m_model.output import Output
+from m2m_model.zoo.registry import build_model
 from tests.model.factories import SMALL, make_spec
 
 
-def test_eq_20_poisson_loss() -> None:
-    z, y, weights = torch.randn(4, 2), torch.rand(4, 2), torch.tensor([2.0, 0.5])
-    slow = sum(weights[t] * (math.exp(z[i, t]) - y[i, t] * z[i, t]) for i in range(4) for t in range(2))
-    torch.testing.assert_close(poisson_loss(z, y, weights), slow)
-
-
-def test_poisson_loss_is_least_at_the_label() -> None:
-    y = torch.tensor([[0.5, 3.0, 40.0]])
-    z = y.log().requires_grad_()
-    poisson_loss(z, y, torch.ones(3)).backward()
-    torch.testing.assert_close(z.grad, torch.zeros(1, 3), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("fields", [{}, {"meta_attention": False}, {"meta_tower": False}, {"transformer": False}])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"meta_attention": False}, {"meta_tower": False}, {"transformer": False}, {"uncertainty_weights": True}],
+)
 def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields: dict[str, object]) -> None:
-    model = M2M(SMALL.model_copy(update=fields), make_spec())
+    model = build_model(SMALL.model_copy(update=fields), make_spec())
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model)
     meta, network = ({names[p] for p in group} for group in groups)
     left_out = set(names.values()) - meta - network
     assert len(groups.meta) + len(groups.network) + len(left_out) == len(names)
     assert meta == {name for name in names.values() if "_generators." in name}
-    assert all("embedding" in name or name.endswith(".bias") for name in left_out)
-    assert {"output.weight", "experts.linear.weight", "knowledge.linear.weight", "attention.v"} <= network
+    assert all("embedding" in name or name.endswith((".bias", "log_variance")) for name in left_out)
+    assert {
+        "output.weight",
+        "body.experts.linear.weight",
+        "body.knowledge.linear.weight",
+        "body.attention.v",
+    } <= network
 
 
 def test_eq_19_l2_penalty() -> None:
-    model = M2M(SMALL, make_spec())
+    model = build_model(SMALL, make_spec())
     groups = parameter_groups(model)
     meta, network = (sum(float((p.detach() ** 2).sum()) for p in group) for group in groups)
     assert l2_penalty(model, meta=2.0, network=0.0).item() == pytest.approx(2 * meta, rel=1e-5)
@@ -48,14 +44,14 @@ def test_eq_19_l2_penalty() -> None:
     assert l2_penalty(model, meta=0.0, network=0.0) == 0
 
 
-def test_log_rate_offset_and_clamps() -> None:
+def test_log_mean_offset_and_clamps() -> None:
     spec: DatasetSpec = make_spec(tasks=2)
-    module = LogRate(spec, 3, offset=True)
+    module = Output(spec, 3, offset=True, distribution=False)
     history = torch.tensor([[[7.0, 0.0, 14.0, 0.0, 20.0], [0.0, 0.0, 0.0, 0.0, 0.0]]])
-    high = module(torch.full((1, 2, 3), 1e6) * module.weight.sign(), history)
-    assert high[0, 0].item() == pytest.approx(math.log(7))  # at most every day of the horizon
-    assert high[0, 1].item() == pytest.approx(math.log(100) + 3)
-    low = module(torch.full((1, 2, 3), -1e5) * module.weight.sign(), history)
+    high = module(torch.full((1, 2, 3), 1e6) * module.weight[0].sign(), history)
+    assert high[0, 0, 0].item() == pytest.approx(math.log(7))  # at most every day of the horizon
+    assert high[0, 1, 0].item() == pytest.approx(math.log(100) + 3)
+    low = module(torch.full((1, 2, 3), -1e5) * module.weight[0].sign(), history)
     assert (low < -100).all()  # no lower clamp
 
 
@@ -68,19 +64,19 @@ def test_offset_uses_the_windows_that_the_history_has(weeks: int, windows: list[
         for days in windows
     ]
     expected = 0.1 + spec.horizon * sum(rates) / len(rates)
-    assert history_rate(torch.tensor([[[*weekly, 20.0]]]), spec).item() == pytest.approx(expected)
+    assert recent_level(torch.tensor([[[*weekly, 20.0]]]), spec).item() == pytest.approx(expected)
 
 
 def test_with_an_offset_the_first_forecast_is_near_it() -> None:
     spec = make_spec()
-    with_offset = M2M(ModelConfig(**{**SMALL.model_dump(), "offset": "history"}), spec)
-    without = M2M(SMALL, spec)
-    assert with_offset.output.bias.tolist() == [0.0] * 3
-    assert without.output.bias.exp().tolist() == pytest.approx([task.mean_label for task in spec.tasks])
+    with_offset = build_model(ModelConfig(**{**SMALL.model_dump(), "offset": "history"}), spec)
+    without = build_model(SMALL, spec)
+    assert with_offset.output.bias.tolist() == [[0.0] * 3]
+    assert without.output.bias[0].exp().tolist() == pytest.approx([task.mean_label for task in spec.tasks])
 
 
-def test_a_task_without_any_label_keeps_log_rates_finite() -> None:
+def test_a_task_without_any_label_keeps_log_means_finite() -> None:
     spec = make_spec(tasks=1)
     nothing = spec.tasks[0].model_copy(update={"mean_label": 0.0, "max_label": 0.0, "daily_max": None})
-    module = LogRate(spec.model_copy(update={"tasks": (nothing,)}), 3, offset=False)
+    module = Output(spec.model_copy(update={"tasks": (nothing,)}), 3, offset=False, distribution=False)
     assert module(torch.randn(2, 1, 3), torch.zeros(2, 1, spec.history_size)).isfinite().all()

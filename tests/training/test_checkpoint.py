@@ -9,7 +9,7 @@ import torch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder
 from m2m_model.zoo.registry import build_model
-from tests.training.tiny import MODEL, SPEC
+from tests.training.tiny import MODEL, SPEC, same_rules
 from training.checkpoint import (
     load_checkpoint,
     load_model,
@@ -20,11 +20,10 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.config import TrainConfig, TrainingConfig
-from training.forecast import PointRule, TaskRule
 from training.loop import EpochLosses, LoopState, Snapshot
 
 CONTENT = run_content(MODEL, TrainingConfig(), dataset_generation="g1")
-RULE = PointRule(tasks={name: TaskRule(threshold=0.25, scale=0.9) for name in SPEC.task_names})
+RULES = same_rules(0.25, 0.9)
 
 
 def snapshot(step: int = 3) -> Snapshot:
@@ -99,9 +98,9 @@ def test_the_hash_follows_what_determines_training() -> None:
 
 def test_a_published_model_has_the_best_weights(tmp_path: Path) -> None:
     saved = snapshot()
-    manifest = publish_model(str(tmp_path), snapshot=saved, spec=SPEC, content=CONTENT, rule=RULE, grace_seconds=0)
+    manifest = publish_model(str(tmp_path), snapshot=saved, spec=SPEC, content=CONTENT, rules=RULES, grace_seconds=0)
     model = load_model(str(tmp_path))
-    assert (model.spec, model.rule, model.version) == (SPEC, RULE, manifest.generation)
+    assert (model.spec, model.rules, model.version) == (SPEC, RULES, manifest.generation)
     assert all(torch.equal(model.module.state_dict()[name], tensor) for name, tensor in (saved.best or {}).items())
     losses = json.loads(next(tmp_path.rglob("training.json")).read_text())
     assert losses["epochs"] == [{"epoch": 0, "step": 3, "train": 0.1 + 0.2, "validation": 1 / 3}]
@@ -110,7 +109,7 @@ def test_a_published_model_has_the_best_weights(tmp_path: Path) -> None:
 def test_a_missing_or_damaged_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"jobs/train\.py"):
         load_model(str(tmp_path))
-    publish_model(str(tmp_path), snapshot=snapshot(), spec=SPEC, content=CONTENT, rule=RULE, grace_seconds=0)
+    publish_model(str(tmp_path), snapshot=snapshot(), spec=SPEC, content=CONTENT, rules=RULES, grace_seconds=0)
     weights = next(tmp_path.rglob("model.pt"))
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"model\.pt"):

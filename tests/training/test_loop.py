@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder
+from m2m_model.losses import poisson
 from tests.training.tiny import SPEC, random_table
 from training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from training.config import TrainConfig
@@ -63,8 +64,15 @@ class ListReader:
 def make_loop(config: TrainConfig, train: Any, **callbacks: Any) -> Loop:
     torch.manual_seed(config.seed)
     quiet = {"save": lambda snapshot: None, "tell": lambda event: None} | callbacks
+    weights = task_weights(SPEC, config)
     return Loop(
-        model=Tiny(), spec=SPEC, config=config, train=train, validation=ListReader(list(range(0, ROWS, 3))), **quiet
+        model=Tiny(),
+        loss=lambda output, batch: (poisson(output, batch.labels) * weights).sum(),
+        spec=SPEC,
+        config=config,
+        train=train,
+        validation=ListReader(list(range(0, ROWS, 3))),
+        **quiet,
     )
 
 

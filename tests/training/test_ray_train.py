@@ -16,6 +16,7 @@ from m2m_model.contracts.errors import UserError
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table
 from training.checkpoint import run_content
 from training.config import ClusterConfig, TrainConfig, TrainingConfig
+from training.dataset import label_statistics, open_split
 from training.loop import Snapshot
 from training.ray_train import TrainJob, train
 
@@ -53,6 +54,7 @@ def job(dataset: Path, storage: Path, *, workers: int = 1, epochs: int = 2) -> T
         spec=SPEC,
         model=MODEL,
         config=config,
+        statistics=label_statistics(open_split(str(dataset), "train"), SPEC),
         content=run_content(MODEL, config, dataset_generation="g"),
         storage=str(storage),
         name="tiny",

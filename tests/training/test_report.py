@@ -14,25 +14,28 @@ import pytest
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish
-from tests.training.tiny import SPEC, publish_tables, random_table
+from tests.training.tiny import SPEC, publish_tables, random_table, same_rules
 from training.baselines.naive import NaiveForecaster, last_7_days, median_5_weeks
 from training.evaluate import Evaluate
-from training.forecast import PointRule, TaskRule
-from training.metrics import MetricRow, MetricSums, to_csv
+from training.forecast import Forecasts
+from training.metrics import MetricRow, to_csv
 from training.report.build import ReportInputs, build_report, scenario_correlations
 from training.report.shuffle import shuffle_cost, swap_attributes
 from training.report.tables import Metrics, parse_metrics, shade
+from training.row_sums import RowSums
 from training.scoring import Forecaster, Source
 
-RULE = PointRule(tasks={name: TaskRule(threshold=0.5, scale=0.9) for name in SPEC.task_names})
+RULES = same_rules(0.5, 0.9)
 SECTIONS = {"run", "headline", "cells", "truth", "scenarios", "training", "correlations", "history", "shuffle", "day"}
 
 
 class AttributeReader:
     """A forecaster that looks at nothing but the scenario's attribute."""
 
-    def __call__(self, batch: Batch) -> np.ndarray:
-        return np.repeat(batch.attributes[:, :1].double().numpy(), len(SPEC.tasks), axis=1)
+    quantiles = False
+
+    def __call__(self, batch: Batch) -> Forecasts:
+        return Forecasts.single(np.repeat(batch.attributes[:, :1].double().numpy(), len(SPEC.tasks), axis=1))
 
 
 def with_scenario_attributes(table: pa.Table) -> pa.Table:
@@ -70,15 +73,14 @@ def publish_evaluation(out: Path, source: Source, dataset: Manifest, model_versi
     files, rows = [], []
     for name, forecaster in forecasters.items():
         score = Evaluate(
-            source=source, forecaster=forecaster, rule=RULE, model=name, out=str(out), generation=generation
+            source=source, forecaster=forecaster, rules=RULES, model=name, out=str(out), generation=generation
         )
-        total = {forecast: MetricSums(tasks=SPEC.task_names) for forecast in ("mean", "point")}
+        total = RowSums.empty(SPEC)
         for entry in dataset.select(split="test"):
             file, sums = score(entry)
             files.append(file)
-            total = {forecast: total[forecast].merge(sums[forecast]) for forecast in total}
-        for forecast, merged in total.items():
-            rows += merged.rows(model=name, forecast=forecast)
+            total = total.merge(sums)
+        rows += total.error_rows(name)
     metrics = folder.write_bytes(data_path(generation, "metrics.csv"), to_csv(rows).encode())
     content = {"model_version": model_version, "feature_fingerprint": SPEC.feature_fingerprint}
     entries = (metrics.model_copy(update={"partition": {"role": "metrics"}}), *files)
@@ -105,7 +107,7 @@ def publish_run(root: Path, *, rows: int = 60) -> tuple[ReportInputs, list[Metri
         model=str(root / "model"),
         evaluation=str(root / "evaluation"),
         predictions=str(root / "predictions"),
-        shuffle=shuffle_cost(forecaster, RULE, source, dataset.select(split="test")),
+        shuffle=shuffle_cost(forecaster, RULES, source, dataset.select(split="test")),
     )
     return inputs, metrics
 
@@ -153,7 +155,7 @@ def test_metrics_csv_has_exactly_the_headline_columns_and_rows(tmp_path: Path) -
     assert reader.fieldnames == ["model", "scenario", "task", "forecast", "nmae", "smape", "n"]
     headline = [row for row in metrics if row.segment == "eligible"]
     assert [float(line["nmae"]) for line in lines] == [row.nmae for row in headline]
-    assert sum(line["scenario"] == line["task"] == "overall" for line in lines) == 4
+    assert sum(line["scenario"] == line["task"] == "overall" for line in lines) == 6
     by_history = (tmp_path / "report" / "metrics_by_history.csv").read_text().splitlines()
     assert by_history[0] == "model,segment,scenario,task,forecast,nmae,smape,n"
     assert len(by_history) == 1 + len(metrics)
@@ -192,13 +194,13 @@ def test_shuffling_costs_a_model_that_reads_attributes_and_not_one_that_does_not
     table = with_scenario_attributes(random_table(80, seed=5, labels=True))
     dataset = publish_tables(str(tmp_path), "dataset", {"test": (table, {"split": "test", "dt": "2017-03-01"})})
     source = Source(location=str(tmp_path), spec=SPEC, batch_size=16)
-    exact = PointRule(tasks={name: TaskRule(threshold=0.0, scale=1.0) for name in SPEC.task_names})
+    exact = same_rules(0.0, 1.0)
     entries = dataset.select(split="test")
     reads = shuffle_cost(AttributeReader(), exact, source, entries)
     assert reads is not None
     assert reads.true == {"a": 0.0, "b": 0.0}
     assert reads.shuffled == {"a": 1.0, "b": 0.5}
-    ignores = shuffle_cost(NaiveForecaster(rule=last_7_days, spec=SPEC), RULE, source, entries)
+    ignores = shuffle_cost(NaiveForecaster(rule=last_7_days, spec=SPEC), RULES, source, entries)
     assert ignores is not None
     assert ignores.true == ignores.shuffled
     assert "costs nothing in the minor scenarios" in ignores.verdict

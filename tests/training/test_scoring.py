@@ -13,18 +13,17 @@ import torch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.zoo.registry import build_model
-from tests.training.tiny import MODEL, SPEC, publish_tables, random_table
+from tests.training.tiny import MODEL, SPEC, publish_tables, random_table, same_rules
 from training.cluster import connected
 from training.config import ClusterConfig, PredictConfig
-from training.evaluate import evaluate, fit_rule
-from training.forecast import PointRule, TaskRule
+from training.evaluate import evaluate, fit_forecast_rules
 from training.metrics import MetricSums
 from training.predict import parquet_files
 from training.preflight import check_resources
 from training.progress import Display
 from training.scoring import Collect, ModelForecaster, Predict, Scored, Source, map_files
 
-RULE = PointRule(tasks={name: TaskRule(threshold=0.5, scale=0.9) for name in SPEC.task_names})
+RULES = same_rules(0.5, 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +66,10 @@ def test_batch_size_and_row_order_do_not_matter(tmp_path: Path, forecaster: Mode
         for size in (1, 7, 100)
     ]
     for other in scored[1:]:
-        np.testing.assert_allclose(other.means, scored[0].means, rtol=1e-5)
+        np.testing.assert_allclose(other.forecasts.mean, scored[0].forecasts.mean, rtol=1e-5)
         np.testing.assert_array_equal(other.labels, scored[0].labels)
     shuffled = Collect(source=Source(location=str(tmp_path), spec=SPEC, batch_size=7), forecaster=forecaster)(second)
-    np.testing.assert_allclose(shuffled.means, scored[0].means[order], rtol=1e-5)
+    np.testing.assert_allclose(shuffled.forecasts.mean, scored[0].forecasts.mean[order], rtol=1e-5)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, forecaster: ModelForecaster) -> None:
@@ -95,7 +94,7 @@ def test_every_row_is_predicted_exactly_once(
     predict = Predict(
         source=Source(location=str(tmp_path / "features"), spec=SPEC, batch_size=8),
         forecaster=forecaster,
-        rule=RULE,
+        rules=RULES,
         version="v",
         out=str(tmp_path / "out"),
         generation="g",
@@ -129,10 +128,10 @@ def test_evaluation_publishes_metrics_and_forecasts(
     manifest = read_manifest(Folder.at(source.location), kind="dataset", build_hint="")
     config = PredictConfig(actors=2, batch_size=7)
     validation, test = (parquet_files(manifest, split=split) for split in ("validation", "test"))
-    rule = fit_rule(forecaster, source, validation, name="m2m", config=config, cluster=cluster)
+    rules = fit_forecast_rules(forecaster, source, validation, name="m2m", config=config, cluster=cluster)
     out = str(tmp_path / "evaluation")
     rows = evaluate(
-        {"m2m": (forecaster, rule), "other": (forecaster, RULE)},
+        {"m2m": (forecaster, rules), "other": (forecaster, RULES)},
         source,
         test,
         out=out,
@@ -144,7 +143,9 @@ def test_evaluation_publishes_metrics_and_forecasts(
     assert (tmp_path / "evaluation" / "metrics.csv").read_text().count("\n") == len(rows) + 1
     scored = Scored.concatenate([Collect(source=source, forecaster=forecaster)(entry) for entry in test])
     sums = MetricSums(tasks=SPEC.task_names)
-    sums.add(scored.scenarios, scored.eligible, scored.active_days, rule.apply(scored.means), scored.labels)
+    sums.add(
+        scored.scenarios, scored.eligible, scored.active_days, rules.apply(scored.forecasts)["point"], scored.labels
+    )
     expected = {(r.segment, r.scenario, r.task): r for r in sums.rows(model="m2m", forecast="point")}
     actual = {(r.segment, r.scenario, r.task): r for r in rows if (r.model, r.forecast) == ("m2m", "point")}
     assert actual.keys() == expected.keys()

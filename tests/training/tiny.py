@@ -18,6 +18,7 @@ from m2m_model.contracts.spec import (
     VocabularyFeature,
 )
 from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish
+from training.forecast import ForecastRules, PointRule, TaskRule
 from training.scoring import write_parquet
 
 COLUMN = SequenceColumn(name="sales", expr="sum(sales)", edges=(1.0, 5.0), table="performance", scope="own")
@@ -41,6 +42,12 @@ SPEC = DatasetSpec(
 )
 MODEL = ModelConfig(embedding_dim=2, experts=2, view_dim=4, knowledge_dim=4, meta_layers=1, tower_layers=1)
 DAY = datetime.date(2017, 3, 1)
+
+
+def same_rules(threshold: float, scale: float) -> ForecastRules:
+    """The same rule for every task and both aims."""
+    rule = PointRule(tasks={name: TaskRule(threshold=threshold, scale=scale) for name in SPEC.task_names})
+    return ForecastRules(point=rule, smape=rule)
 
 
 def random_table(rows: int, *, seed: int, day: datetime.date = DAY, labels: bool) -> pa.Table:

@@ -1,7 +1,9 @@
 """The report: one self-contained HTML page and the metrics as CSV, from what the other jobs published."""
 
 import base64
+import csv
 import importlib.resources
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +22,15 @@ from training.baselines.registry import BASELINES
 from training.report.plots import correlations, error_by_scenario, forecast_against_truth, training_curves
 from training.report.shuffle import ShuffleCost
 from training.report.tables import (
+    AIMED,
     Metrics,
     cell_table,
+    coverage_table,
     headline_table,
     history_csv,
     history_table,
     metrics_csv,
+    outcome_table,
     parse_metrics,
 )
 
@@ -73,6 +78,8 @@ def build_report(inputs: ReportInputs, out: str) -> str:
         headline=headline_table(metrics),
         cells=[cell_table(metrics, m, f) for m, f in _METRIC_ORDER],
         history=history_table(metrics),
+        outcomes=outcome_table(_lines(folder, evaluation, role="outcomes")),
+        coverage=coverage_table(_lines(folder, evaluation, role="coverage")),
         pictures=_pictures(metrics, forecasts, training),
         left_out=[r for r in rows if r.scenario == r.task == "overall" and r.left_out and r.segment == "eligible"],
         day=last_day(inputs.predictions),
@@ -85,7 +92,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
     return f"{out.rstrip('/')}/{INDEX}"
 
 
-_METRIC_ORDER = (("nmae", "point"), ("smape", "point"), ("nmae", "mean"), ("smape", "mean"))
+_METRIC_ORDER = (*AIMED.items(), ("nmae", "mean"), ("smape", "mean"))
 
 
 def scenario_correlations(
@@ -160,6 +167,12 @@ def _file(folder: Folder, manifest: Manifest, *, role: str) -> bytes:
     if not entries:
         raise UserError(f"{folder.uri} must hold a file with role {role!r}, however: it has none; {EVALUATE_HINT}")
     return folder.read_bytes(entries[0].path)
+
+
+def _lines(folder: Folder, manifest: Manifest, *, role: str) -> list[dict[str, str]]:
+    """Lines of a CSV that an evaluation has only if it has something to say."""
+    texts = [folder.read_bytes(entry.path).decode() for entry in manifest.select(role=role)]
+    return [line for text in texts for line in csv.DictReader(io.StringIO(text))]
 
 
 def _tables(folder: Folder, manifest: Manifest, **partition: str) -> pa.Table:

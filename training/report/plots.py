@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from training.metrics import HEADLINE, OVERALL
-from training.report.tables import Metrics
+from training.report.tables import AIMED, Metrics
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
 MARKERS = "osD^vPX"
@@ -78,12 +78,13 @@ def _density(axis: Any, x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) ->
     axis.set_aspect("equal")
 
 
-def error_by_scenario(metrics: Metrics, forecast: str = "point") -> str:
-    """NMAE and SMAPE, averaged over tasks, per scenario from head to minor; one mark per model."""
+def error_by_scenario(metrics: Metrics) -> str:
+    """NMAE and SMAPE of the forecasts aimed at them, averaged over tasks, per scenario from head to minor; one mark per
+    model."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(2, width=5.2, height=0.55 * len(metrics.scenarios) + 1.6)
         positions = np.arange(len(metrics.scenarios))[::-1]
-        for axis, metric in zip(axes, ("nmae", "smape"), strict=True):
+        for axis, (metric, forecast) in zip(axes, AIMED.items(), strict=True):
             for index, model in enumerate(metrics.models):
                 values = [
                     metrics.value(metric, model=model, forecast=forecast, scenario=s, task=OVERALL, segment=HEADLINE)

@@ -3,13 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from m2m_model.contracts.schema import FORECASTS
 from training.metrics import HEADLINE, OVERALL, SEGMENTS, MetricRow
 
 COLUMNS = ("model", "scenario", "task", "forecast", "nmae", "smape", "n")
 HISTORY_COLUMNS = ("model", "segment", *COLUMNS[1:])
+AIMED = {"nmae": "point", "smape": "smape"}
+"""Metrics, each with the forecast that is aimed at it."""
 WORST_SHADE = 0.4
 """A value this much above the best of its row gets the deepest shade."""
 BEST_COLOUR, WORST_COLOUR = (255, 255, 255), (230, 159, 0)
@@ -89,8 +92,8 @@ class Metrics:
 
 
 def headline_table(metrics: Metrics) -> Table:
-    """Overall NMAE and SMAPE of both forecasts, per model; the best of a column is marked."""
-    kinds = [(metric, forecast) for metric in ("nmae", "smape") for forecast in ("mean", "point")]
+    """Overall NMAE and SMAPE of every forecast, per model; the best of a column is marked."""
+    kinds = [(metric, forecast) for metric in AIMED for forecast in FORECASTS]
     columns = [[metrics.overall(m, model=name, forecast=f) for name in metrics.models] for m, f in kinds]
     shaded = [shade(column) for column in columns]
     rows = tuple(((name,), tuple(column[i] for column in shaded)) for i, name in enumerate(metrics.models))
@@ -112,16 +115,62 @@ def cell_table(metrics: Metrics, metric: str, forecast: str) -> Table:
     return Table(title=title, heads=("task", "scenario"), columns=metrics.models, rows=tuple(rows))
 
 
-def history_table(metrics: Metrics, forecast: str = "point") -> Table:
-    """Macro averages over scenario x task cells per model, for every segment that has rows."""
+def history_table(metrics: Metrics) -> Table:
+    """Macro averages over scenario x task cells of the aimed forecasts per model, for every segment that has rows."""
     rows = []
     segments = {segment for segment, *_ in metrics.rows}
     for segment in (s for s in SEGMENTS if s in segments):
-        for metric in ("nmae", "smape"):
+        for metric, forecast in AIMED.items():
             values = [metrics.overall(metric, model=m, forecast=forecast, segment=segment) for m in metrics.models]
             rows.append(((segment.replace("_", " "), metric.upper()), shade(values)))
-    title = f"With and without own history, {forecast} forecast"
-    return Table(title=title, heads=("pairs", "metric"), columns=metrics.models, rows=tuple(rows))
+    return Table(
+        title="With and without own history", heads=("pairs", "metric"), columns=metrics.models, rows=tuple(rows)
+    )
+
+
+def outcome_table(lines: Sequence[Mapping[str, str]]) -> Table | None:
+    """AUC and log loss of binary tasks per scenario, models side by side; None without any.
+
+    ``lines`` are those of ``outcomes.csv``. Shades compare within a row: a large AUC is good, so they are of 1 - AUC.
+    """
+    lines = [line for line in lines if line["segment"] == HEADLINE]
+    if not lines:
+        return None
+    models = tuple(dict.fromkeys(line["model"] for line in lines))
+    keys = dict.fromkeys((line["task"], line["scenario"]) for line in lines)
+    found = {(line["model"], line["task"], line["scenario"]): line for line in lines}
+    rows = []
+    for task, scenario in keys:
+        areas = [float(found[model, task, scenario]["auc"]) for model in models]
+        shaded = shade([1 - area for area in areas])
+        cells = (
+            cell if math.isnan(a) else replace(cell, text=f"{a:.3f}") for cell, a in zip(shaded, areas, strict=True)
+        )
+        rows.append(((task, scenario, "AUC"), tuple(cells)))
+        losses = [float(found[model, task, scenario]["log_loss"]) for model in models]
+        rows.append(((task, scenario, "log loss"), shade(losses)))
+    return Table(title="Binary tasks", heads=("task", "scenario", "metric"), columns=models, rows=tuple(rows))
+
+
+def coverage_table(lines: Sequence[Mapping[str, str]]) -> Table | None:
+    """Shares of labels at or below each forecast quantile, over scenarios, per task; None without any.
+
+    ``lines`` are those of ``coverage.csv``.
+    """
+    lines = [line for line in lines if line["segment"] == HEADLINE]
+    if not lines:
+        return None
+    levels = tuple(dict.fromkeys(line["level"] for line in lines))
+    rows = []
+    for model, task in dict.fromkeys((line["model"], line["task"]) for line in lines):
+        cells = []
+        for level in levels:
+            own = [one for one in lines if (one["model"], one["task"], one["level"]) == (model, task, level)]
+            share = sum(float(one["share"]) * int(one["n"]) for one in own) / sum(int(one["n"]) for one in own)
+            cells.append(Cell(text=f"{share:.3f}"))
+        rows.append(((model, task), tuple(cells)))
+    columns = tuple(f"at or below the {level} quantile" for level in levels)
+    return Table(title="Quantiles", heads=("model", "task"), columns=columns, rows=tuple(rows))
 
 
 def shade(values: Sequence[float]) -> tuple[Cell, ...]:
