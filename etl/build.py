@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from etl.attributes import AttributeTable
 from etl.checks import Findings, checked_facts, checked_snapshots
 from etl.config import EtlConfig
-from etl.expressions import scalar_expression
+from etl.expressions import check_scalar
 from etl.facts import (
     Source,
     declared_sources,
@@ -23,7 +23,9 @@ from etl.facts import (
     spec_sources,
     task_scales,
 )
+from etl.failures import spark_failures
 from etl.fit import declared_attributes, fit_spec
+from etl.frozen import check_frozen_expressions, check_frozen_spec
 from etl.quality import refuse_negative_labels
 from etl.split import SPLITS, as_of_days
 from etl.statistics import Statistics
@@ -47,6 +49,7 @@ class RawFrames:
     findings: Findings
 
 
+@spark_failures()
 def build_dataset(
     spark: SparkSession,
     config: EtlConfig,
@@ -108,6 +111,7 @@ def build_dataset(
     return _publish(out, "dataset", job, spec, results, tables.findings, config, content | dict(run_info or {}))
 
 
+@spark_failures()
 def build_day(
     spark: SparkSession,
     config: EtlConfig,
@@ -126,11 +130,14 @@ def build_day(
     ``date``. Rows are the advertisers eligible in any scenario times the live scenarios. With ``trained_on``, the
     histograms of the dataset of ``spec``, the manifest's ``drift`` says how far the day lies from training.
     """
+    check_frozen_spec(spec, config, date)
     last = date - datetime.timedelta(days=spec.availability_lag_days)
     first = last - datetime.timedelta(days=spec.history_days - 1)
     tables = _read(spark, config, raw=raw, as_known_at=as_known_at, days=(first, last))
+    check_frozen_expressions(spec, tables.facts, tables.profile)
     sources = spec_sources(spec)
     facts = fact_rows(tables.facts, sources, tables.scenario_ids, config.raw)
+    facts = refuse_negative_labels(facts, sources, config, tables.findings)
     profile = tables.profile.where(F.col("day") <= date)
     facts = facts.unionByName(profile_rows(profile, spec.profile, config.raw))
     attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
@@ -169,10 +176,10 @@ def _read(
 
 def _check_attributes(tables: RawFrames, config: EtlConfig) -> None:
     for name, attribute in config.features.profile.items():
-        scalar_expression(tables.profile, attribute.expr, owner=f"features.profile.{name}")
+        check_scalar(tables.profile, attribute.expr, kind=attribute.kind, owner=f"features.profile.{name}")
     with_as_of = tables.scenarios.withColumn("as_of", F.col("day"))
     for name, attribute in config.features.scenario.items():
-        scalar_expression(with_as_of, attribute.expr, owner=f"features.scenario.{name}")
+        check_scalar(with_as_of, attribute.expr, kind=attribute.kind, owner=f"features.scenario.{name}")
 
 
 def _advertiser_id_type(tables: RawFrames) -> str:

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,34 +15,14 @@ from etl.statistics import KeyCounts, Statistics
 from m2m_model.contracts.drift import Histograms, feature_sizes, population_stability_index
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
+from tests.etl.specs import small_spec
 
 COUNTS = st.lists(st.integers(0, 10**6), min_size=2, max_size=6)
 
 
-def bucket(name: str, edges: int, **more: Any) -> dict[str, Any]:
-    return {"kind": "bucket", "name": name, "expr": "x", "edges": [float(edge) for edge in range(edges)]} | more
-
-
 @pytest.fixture
 def spec() -> DatasetSpec:
-    column = {"table": "performance", "scope": "own"}
-    return DatasetSpec.model_validate(
-        {
-            "timezone": "UTC",
-            "sequence_length": 10,
-            "horizon": 7,
-            "availability_lag_days": 0,
-            "history_weeks": 1,
-            "advertiser_id_type": "string",
-            "scenarios": ["feed"],
-            "behavior": [bucket("bids", 2, **column)],
-            "performance": [bucket("clicks", 1, **column), bucket("spend", 3, **column)],
-            "profile": [{"kind": "vocabulary", "name": "tier", "expr": "tier", "values": ["a", "b"]}],
-            "scenario_attributes": [bucket("traffic", 1), bucket("age", 2)],
-            "tasks": [],
-            "activity": {"table": "performance", "expr": "count(*) > 0", "min_active_days": 1},
-        }
-    )
+    return small_spec()
 
 
 def rows_of(spec: DatasetSpec, seed: int, count: int) -> pa.RecordBatch:
