@@ -14,7 +14,13 @@ from m2m_model.contracts.errors import UserError
 ANY_ORDER = {"Count", "CountIf", "Min", "Max", "BoolAnd", "BoolOr", "BitAndAgg", "BitOrAgg", "BitXorAgg", "Percentile"}
 ANY_ORDER_IF_EXACT = {"Sum", "Average", "TrySum", "TryAverage"}
 """Aggregates whose result does not depend on row order, the latter only over integers and decimals."""
-CLOCKS = {"CurrentDate": "current_date", "CurrentTimestamp": "current_timestamp", "Now": "now", "LocalTimestamp": "now"}
+CLOCKS = {
+    "CurrentDate": "current_date",
+    "CurrentTime": "current_time",
+    "CurrentTimestamp": "current_timestamp",
+    "Now": "now",
+    "LocalTimestamp": "localtimestamp",
+}
 """Expressions that read the clock, so that a rerun would give other rows."""
 SURROUNDINGS = {"CurrentUser", "CurrentDatabase", "CurrentCatalog", "CurrentTimeZone", "SparkVersion"}
 """Expressions that read who runs the job, and where."""

@@ -12,6 +12,10 @@ from m2m_model.contracts.errors import UserError
 
 LONGEST = 400
 """Characters of Spark's own words in a message."""
+OURS = ("INTERNAL_ERROR", "PYTHON_EXCEPTION")
+"""Conditions that are a defect and no matter of data."""
+ADVICE = re.compile(r' If necessary set "spark\.sql\.ansi\.enabled" to "false" to bypass this error\.|\s*SQLSTATE: \w+')
+"""Parts of Spark's messages that lead nowhere here: the setting is fixed, since results depend on it."""
 RAISED_IN_WORKER = re.compile(rf"^(?:[\w.]+\.)?{UserError.__name__}: (.+)$", re.MULTILINE)
 
 
@@ -36,11 +40,11 @@ def _message(error: PySparkException | Py4JJavaError) -> str | None:
         return raised[1]
     for number, throwable in enumerate(chain):
         condition = _condition(throwable)
-        if condition is None or condition.startswith("INTERNAL_ERROR"):
+        if condition is None or condition.startswith(OURS):
             continue
         words = _one_line(_text(throwable))
-        expressions = [fragment for context in throwable.getQueryContext() if (fragment := _fragment(context))]
-        if expressions:
+        expressions = [c.fragment() for c in throwable.getQueryContext() if c.contextType().toString() == "SQL"]
+        if expressions and expressions[0]:
             words += f" In the expression {expressions[0]!r}."
         if condition.startswith("FAILED_READ_FILE") and len(chain) > number + 1:
             words += f" ({_one_line(_text(chain[-1]))})"
@@ -65,12 +69,8 @@ def _condition(throwable: Any) -> str | None:
     return throwable.getCondition() or None
 
 
-def _fragment(context: Any) -> str:
-    return str(context.fragment())
-
-
 def _one_line(text: str) -> str:
     """The message's first paragraph in one line; what follows are stack traces and pointers into the SQL."""
     first = re.split(r"\n\s*(?:\n|== |at |JVM stacktrace)", text.strip(), maxsplit=1)[0]
-    line = " ".join(first.split())
+    line = " ".join(ADVICE.sub("", first).split())
     return line if len(line) <= LONGEST else line[:LONGEST] + " ..."

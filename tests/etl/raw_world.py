@@ -72,7 +72,7 @@ class World:
             shuffled = random.Random(1).sample(rows, len(rows))
             for part in range(2):
                 table = pa.Table.from_pylist(shuffled[part::2], schema=self.schemas[name])
-                pq.write_table(table, folder / name / f"part-{part}.parquet")
+                pq.write_table(table, folder / name / f"part-{part}.parquet", write_page_checksum=True)
         return str(folder)
 
 
