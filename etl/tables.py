@@ -39,7 +39,8 @@ def read_facts(
         _require(frame, name, [table.arrived_at])
         _require_type(frame, name, table.arrived_at, (T.TimestampType,))
         if as_known_at is not None:
-            frame = frame.where(F.col(table.arrived_at) <= F.lit(as_known_at))
+            # Rows without an arrival stay, for the checks to count.
+            frame = frame.where(F.coalesce(F.col(table.arrived_at) <= F.lit(as_known_at), F.lit(True)))
     return frame.withColumns(
         {
             "advertiser_id": _id(frame, table.advertiser),

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     parser.add_argument("--date", type=datetime.date.fromisoformat, help="build the features of this as-of day alone")
     parser.add_argument("--spec", type=Path, help="the frozen spec for --date (a dataset's spec.json)")
-    parser.add_argument("--as-known-at", type=datetime.datetime.fromisoformat, help="leave out rows that arrived later")
+    parser.add_argument("--as-known-at", type=_moment, help="leave out rows that arrived later; UTC without an offset")
     arguments = parser.parse_args(argv)
     if (arguments.date is None) != (arguments.spec is None):
         raise UserError("--date and --spec go together: the features of a day are built with a frozen spec")
@@ -61,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         worst = ", ".join(f"{feature} {psi:.3f}" for feature, psi in list(drift.items())[:WORST])
         print(f"  drift of {split} from training (PSI, above {LARGE} is large): {worst}")
     return 0
+
+
+def _moment(text: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 if __name__ == "__main__":

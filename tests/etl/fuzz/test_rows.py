@@ -24,6 +24,7 @@ SPARSE = {"ratio": (6, 2, 2), "train_stride": 12, "validation_stride": 12, "test
 TIMES = {"behavior": "happened", "performance": "day", "orders": "ordered_at", "profile": "day", "scenarios": "day"}
 KEYS = {"behavior": "advertiser_id", "performance": "advertiser_id", "orders": "seller", "profile": "advertiser_id"}
 KEYS |= {"scenarios": "scenario_id"}
+ARRIVALS = {"behavior": "arrived_at", "performance": "landed", "orders": "arrived_at"}
 CHANNELS = {"behavior": "scenario_id", "performance": "scenario_id", "orders": "channel"}
 FACTS = tuple(CHANNELS)
 LABELS = {"performance": ("clicks", "spend"), "orders": ("gmv",)}
@@ -61,6 +62,7 @@ def _double(table: str, row: Row, generator: random.Random) -> Row:
 DAMAGES: dict[str, tuple[tuple[str, ...], str, Callable[[str, Row, random.Random], Row]]] = {
     "null keys": ((*FACTS, "profile", "scenarios"), "null_keys", _null(KEYS)),
     "null times": ((*FACTS, "profile", "scenarios"), "null_keys", _null(TIMES)),
+    "null arrivals": (FACTS, "null_keys", _null(ARRIVALS)),
     "days out of range": (FACTS, "dates_out_of_range", _early_or_late),
     "unknown scenarios": (FACTS, "unknown_scenarios", _unknown),
     "negative labels": (tuple(LABELS), "negative_labels", _negative),
