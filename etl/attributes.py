@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.discretize import bucket_ids, word_ids
+from etl.expressions import finite_double
 from m2m_model.contracts.spec import AttributeFeature
 
 
@@ -26,10 +27,14 @@ class AttributeTable:
             .agg(F.max_by(F.struct(*columns), "day").alias("snapshot"))
             .select("as_of", "scenario_id", "snapshot.*")
         )
-        types = {"bucket": "double", "vocabulary": "string"}
-        table = latest.select(
-            "as_of", "scenario_id", *(F.expr(f.expr).cast(types[f.kind]).alias(f"_{f.name}") for f in features)
-        ).toArrow()
+        values = [
+            finite_double(F.expr(f.expr), f"features.scenario.{f.name}: expression {f.expr!r}")
+            if f.kind == "bucket"
+            else F.expr(f.expr).cast("string")
+            for f in features
+        ]
+        named = (value.alias(f"_{f.name}") for f, value in zip(features, values, strict=True))
+        table = latest.select("as_of", "scenario_id", *named).toArrow()
         self._columns = {name: table[f"_{name}"].combine_chunks() for name in (f.name for f in features)}
         keys = zip(table["as_of"].to_pylist(), table["scenario_id"].to_pylist(), strict=True)
         self._row = {key: row for row, key in enumerate(keys)}

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from etl.attributes import AttributeTable
 from etl.checks import Findings, checked_facts, checked_snapshots
 from etl.config import EtlConfig
-from etl.expressions import scalar_expression
+from etl.expressions import check_scalar
 from etl.facts import (
     Source,
     declared_sources,
@@ -23,12 +23,16 @@ from etl.facts import (
     spec_sources,
     task_scales,
 )
+from etl.failures import spark_failures
 from etl.fit import declared_attributes, fit_spec
+from etl.frozen import check_frozen_expressions, check_frozen_spec
 from etl.quality import refuse_negative_labels
 from etl.split import SPLITS, as_of_days
+from etl.statistics import Statistics
 from etl.tables import read_facts, read_snapshots
 from etl.windows import AsOf, WindowPlan
 from etl.writer import RESULT_SCHEMA, WriteJob, write_partition
+from m2m_model.contracts.drift import HISTOGRAMS, Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, data_path, new_generation, publish, remove_superseded
@@ -45,6 +49,7 @@ class RawFrames:
     findings: Findings
 
 
+@spark_failures()
 def build_dataset(
     spark: SparkSession,
     config: EtlConfig,
@@ -106,6 +111,7 @@ def build_dataset(
     return _publish(out, "dataset", job, spec, results, tables.findings, config, content | dict(run_info or {}))
 
 
+@spark_failures()
 def build_day(
     spark: SparkSession,
     config: EtlConfig,
@@ -115,18 +121,23 @@ def build_day(
     raw: str,
     out: str,
     as_known_at: datetime.datetime | None = None,
+    trained_on: Histograms | None = None,
     run_info: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Build and publish the features of as-of day ``date`` alone, with a frozen spec.
 
     Reads the ``spec.history_days`` days that end at ``date`` minus the availability lag, and snapshots not after
-    ``date``. Rows are the advertisers eligible in any scenario times the live scenarios.
+    ``date``. Rows are the advertisers eligible in any scenario times the live scenarios. With ``trained_on``, the
+    histograms of the dataset of ``spec``, the manifest's ``drift`` says how far the day lies from training.
     """
+    check_frozen_spec(spec, config, date)
     last = date - datetime.timedelta(days=spec.availability_lag_days)
     first = last - datetime.timedelta(days=spec.history_days - 1)
     tables = _read(spark, config, raw=raw, as_known_at=as_known_at, days=(first, last))
+    check_frozen_expressions(spec, tables.facts, tables.profile)
     sources = spec_sources(spec)
     facts = fact_rows(tables.facts, sources, tables.scenario_ids, config.raw)
+    facts = refuse_negative_labels(facts, sources, config, tables.findings)
     profile = tables.profile.where(F.col("day") <= date)
     facts = facts.unionByName(profile_rows(profile, spec.profile, config.raw))
     attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
@@ -134,8 +145,8 @@ def build_day(
     plan = _plan(config, spec, sources, tables, attributes, as_of, labels=False)
     job = _write_job(config, plan, out)
     results = _write(facts, job, config)
-    content = {"as_of": str(date), "raw_days": [str(first), str(last)]}
-    return _publish(out, "features", job, spec, results, tables.findings, config, content | dict(run_info or {}))
+    content = {"as_of": str(date), "raw_days": [str(first), str(last)]} | dict(run_info or {})
+    return _publish(out, "features", job, spec, results, tables.findings, config, content, trained_on=trained_on)
 
 
 def _read(
@@ -165,10 +176,10 @@ def _read(
 
 def _check_attributes(tables: RawFrames, config: EtlConfig) -> None:
     for name, attribute in config.features.profile.items():
-        scalar_expression(tables.profile, attribute.expr, owner=f"features.profile.{name}")
+        check_scalar(tables.profile, attribute.expr, kind=attribute.kind, owner=f"features.profile.{name}")
     with_as_of = tables.scenarios.withColumn("as_of", F.col("day"))
     for name, attribute in config.features.scenario.items():
-        scalar_expression(with_as_of, attribute.expr, owner=f"features.scenario.{name}")
+        check_scalar(with_as_of, attribute.expr, kind=attribute.kind, owner=f"features.scenario.{name}")
 
 
 def _advertiser_id_type(tables: RawFrames) -> str:
@@ -260,10 +271,18 @@ def _publish(
     findings: Findings,
     config: EtlConfig,
     content: Mapping[str, Any],
+    trained_on: Histograms | None = None,
 ) -> Manifest:
     folder = Folder.at(out)
-    text = spec.to_json().encode()
-    spec_entry = folder.write_bytes(data_path(job.generation, "spec.json"), text)
+    statistics = Statistics.merged(spec, (row.statistics for row in results if row.statistics))
+    histograms = statistics.histograms()
+    sides = {"spec": ("spec.json", spec.to_json()), "histograms": (HISTOGRAMS, histograms.model_dump_json())}
+    entries = [
+        folder.write_bytes(data_path(job.generation, name), text.encode()).model_copy(
+            update={"partition": {"role": role}}
+        )
+        for role, (name, text) in sides.items()
+    ]
     files = sorted((FileEntry.model_validate_json(row.entry) for row in results), key=_file_order)
     rows: dict[str, dict[str, int]] = {}
     for row in results:
@@ -275,17 +294,20 @@ def _publish(
         kind=kind,
         generation=job.generation,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        files=(spec_entry.model_copy(update={"partition": {"role": "spec"}}), *files),
+        files=(*entries, *files),
         content={
             "feature_fingerprint": spec.feature_fingerprint,
             "rows_by_scenario": rows,
             "dropped": findings.dropped,
+            **({"key_multiplicity": statistics.keys.summary()} if kind == "dataset" else {}),
+            "drift": histograms.drift(trained_on),
             **content,
         },
     )
     publish(folder, manifest)
     if kind == "dataset":
-        folder.replace_bytes("spec.json", text)  # a copy for people; readers take the one that the manifest lists
+        for name, text in sides.values():  # copies for people and for --spec; readers take what the manifest lists
+            folder.replace_bytes(name, text.encode())
     remove_superseded(folder, live=job.generation, grace_seconds=config.dataset.grace_seconds)
     return manifest
 

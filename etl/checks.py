@@ -40,34 +40,44 @@ def checked_facts(
 ) -> DataFrame:
     """Facts whose keys are all there, whose days lie in the calendar, whose scenarios are known, without doubles."""
     table = raw.facts[name]
-    null_advertiser, null_day = F.col("advertiser_id").isNull(), F.col("day").isNull()
-    outside = ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day))
-    unknown = F.col("scenario_id").isNotNull() & ~F.col("scenario_id").isin(scenarios)
     range_ = f"{raw.first_day} .. {raw.last_day}"
+    # A row counts under the first that holds; a condition that is null, such as a range test of a null day, does not.
     problems: list[tuple[str, Column, str]] = [
-        ("null_keys", null_advertiser, f"a null {table.advertiser!r}"),
-        ("null_keys", ~null_advertiser & null_day, f"a null {table.time!r}"),
-        ("dates_out_of_range", ~null_advertiser & outside, f"a day of {table.time!r} outside {range_}"),
+        ("null_keys", F.col("advertiser_id").isNull(), f"a null {table.advertiser!r}"),
+        ("null_keys", F.col("day").isNull(), f"a null {table.time!r}"),
+        (
+            "dates_out_of_range",
+            ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day)),
+            f"a day of {table.time!r} outside {range_}",
+        ),
         (
             "unknown_scenarios",
-            ~null_advertiser & ~null_day & unknown,
+            ~F.col("scenario_id").isin(scenarios),
             f"a {table.scenario!r} that no scenario snapshot has",
         ),
     ]
+    if table.arrived_at:
+        problems.append(("null_keys", F.col(table.arrived_at).isNull(), f"a null {table.arrived_at!r}"))
+    first = F.lit(None).cast("int")
+    for index in reversed(range(len(problems))):
+        first = F.when(problems[index][1], index).otherwise(first)
     counts = frame.select(
         F.count("*").alias("rows"),
-        *(F.count_if(bad).alias(str(index)) for index, (_, bad, _) in enumerate(problems)),
+        *(F.count_if(first == index).alias(str(index)) for index in range(len(problems))),
     ).first()
     assert counts is not None
     if counts["rows"] == 0:
         raise UserError(f"raw table {name!r} must have rows, however: it is empty")
-    for index, (check, bad, detail) in enumerate(problems):
+    dropped = False
+    for index, (check, _, detail) in enumerate(problems):
         if check == "unknown_scenarios" and counts[str(index)]:
-            some = frame.where(bad).select("scenario_id").distinct().orderBy("scenario_id").limit(EXAMPLES).collect()
+            bad = frame.where(first == index)
+            some = bad.select("scenario_id").distinct().orderBy("scenario_id").limit(EXAMPLES).collect()
             detail += f" ({', '.join(repr(row[0]) for row in some)}; known: {scenarios})"
         policy = getattr(checks, check)
-        if findings.handle(check=check, table=name, rows=counts[str(index)], policy=policy, detail=detail):
-            frame = frame.where(~F.coalesce(bad, F.lit(False)))
+        dropped |= findings.handle(check=check, table=name, rows=counts[str(index)], policy=policy, detail=detail)
+    if dropped:
+        frame = frame.where(first.isNull())
     if table.kind == "daily":
         frame = _without_doubles(frame, name, ["advertiser_id", "scenario_id", "day"], checks, findings)
     return frame

@@ -2,7 +2,8 @@
 
 import datetime
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,7 +11,11 @@ from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.spec import Scope
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+LONGEST_CALENDAR = 7305
+"""Days: twenty years. A calendar beyond that is a mistyped date, and dense calendars of it fill the memory."""
 Policy = Literal["error", "drop"]
+Days = Annotated[int, Field(ge=1, le=LONGEST_CALENDAR)]
+Part = Annotated[int, Field(ge=1, le=1000)]
 
 
 def _check_names(names: object) -> None:
@@ -53,12 +58,39 @@ class RawConfig(StrictConfig):
     profile: SnapshotTable = SnapshotTable(key="advertiser_id")
     scenarios: SnapshotTable = SnapshotTable(key="scenario_id")
 
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, LookupError):
+            raise ValueError(f"must be a name like 'Asia/Shanghai' or 'UTC', however: {value!r}") from None
+        return value
+
+    @field_validator("facts", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        _check_names(value)
+        if taken := {"profile", "scenarios"} & set(value if isinstance(value, dict) else ()):
+            raise ValueError(f"{taken.pop()!r} is the name of a snapshot table: name the facts otherwise")
+        return value
+
+    @model_validator(mode="after")
+    def _is_a_calendar(self) -> Self:
+        days = (self.last_day - self.first_day).days + 1
+        if not 1 <= days <= LONGEST_CALENDAR:
+            raise ValueError(
+                f"first_day {self.first_day} to last_day {self.last_day} must be 1 to {LONGEST_CALENDAR} days, "
+                f"however: {days}"
+            )
+        return self
+
 
 class SequenceConfig(StrictConfig):
-    length: int = Field(default=40, ge=1)
-    horizon: int = Field(default=7, ge=1)
-    availability_lag_days: int = Field(default=0, ge=0)
-    history_weeks: int = Field(default=5, ge=1)
+    length: Days = 40
+    horizon: Days = 7
+    availability_lag_days: int = Field(default=0, ge=0, le=LONGEST_CALENDAR)
+    history_weeks: int = Field(default=5, ge=1, le=LONGEST_CALENDAR // 7)
 
 
 class SequenceFeature(StrictConfig):
@@ -125,13 +157,13 @@ class SplitConfig(StrictConfig):
     Strides thin out as-of days, counted back from each split's last day.
     """
 
-    ratio: tuple[int, int, int] = (8, 1, 1)
+    ratio: tuple[Part, Part, Part] = (8, 1, 1)
     train: tuple[datetime.date, datetime.date] | None = None
     validation: tuple[datetime.date, datetime.date] | None = None
     test: tuple[datetime.date, datetime.date] | None = None
-    train_stride: int = Field(default=1, ge=1)
-    validation_stride: int = Field(default=1, ge=1)
-    test_stride: int = Field(default=1, ge=1)
+    train_stride: Days = 1
+    validation_stride: Days = 1
+    test_stride: Days = 1
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
@@ -154,9 +186,9 @@ class ChecksConfig(StrictConfig):
 class DatasetConfig(StrictConfig):
     """How the output is laid out."""
 
-    shards: int = Field(default=4, ge=1)
+    shards: int = Field(default=4, ge=1, le=100_000)
     """Spark partitions, hence files per as-of day."""
-    row_group_rows: int = Field(default=2048, ge=1)
+    row_group_rows: int = Field(default=2048, ge=1, le=10_000_000)
     compression: Literal["zstd", "snappy", "none"] = "zstd"
     grace_seconds: float = Field(default=3600.0, ge=0)
     """How long a superseded generation stays for readers that still use it."""

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from etl.config import EtlConfig, RawConfig
-from etl.expressions import aggregate_type
+from etl.expressions import aggregate_type, finite_double, power_of_ten
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import AttributeFeature, DatasetSpec
 
@@ -101,7 +101,11 @@ def fact_rows(
 
 def profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig) -> DataFrame:
     """Profile snapshots as fact rows: buckets' raw values in ``values``, vocabularies' in ``words``."""
-    values = [F.expr(f.expr).cast("double") for f in features if f.kind == "bucket"]
+    values = [
+        finite_double(F.expr(f.expr), f"features.profile.{f.name}: expression {f.expr!r}")
+        for f in features
+        if f.kind == "bucket"
+    ]
     words = [F.expr(f.expr).cast("string") for f in features if f.kind == "vocabulary"]
     return snapshots.select(
         "advertiser_id",
@@ -135,14 +139,17 @@ def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequen
         F.lit(index).alias("source"),
         (F.col("_scenario") if source.by_scenario else F.lit(NO_SCENARIO)).alias("scenario"),
         F.date_diff(F.col("day"), F.lit(raw.first_day)).alias("day"),
-        _array([_double(f"_value{i}", value) for i, value in enumerate(source.values)], "double").alias("values"),
+        _array([_double(daily, f"_value{i}", value, source) for i, value in enumerate(source.values)], "double").alias(
+            "values"
+        ),
         _array([], "string").alias("words"),
     )
 
 
-def _double(column: str, value: Value) -> Column:
-    scaled = F.col(column) * F.lit(10**value.scale) if value.scale else F.col(column)
-    return scaled.cast("double")
+def _double(daily: DataFrame, column: str, value: Value, source: Source) -> Column:
+    if isinstance(daily.schema[column].dataType, T.DoubleType | T.FloatType):
+        return finite_double(F.col(column), f"raw table {source.table!r}: expression {value.expr!r}")
+    return (F.col(column) * power_of_ten(value.scale) if value.scale else F.col(column)).cast("double")
 
 
 def _array(columns: list[Column], kind: str) -> Column:

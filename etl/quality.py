@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -9,6 +10,7 @@ from etl.checks import Findings
 from etl.config import EtlConfig
 from etl.facts import Source
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import DatasetSpec
 
 LARGEST_EXACT = 2**53
 
@@ -43,3 +45,18 @@ def refuse_negative_labels(
         detail="a negative daily value of a task (" + ", ".join(config.tasks) + ")",
     )
     return facts.where(~negative) if dropped else facts
+
+
+def refuse_inexact(totals: np.ndarray, spec: DatasetSpec) -> None:
+    """Check the sums over the calendar of each advertiser, scenario and task, ``totals`` [A, S, M].
+
+    Raises:
+        UserError: one is beyond what a double holds exactly, so that window sums would be wrong in their last digits.
+    """
+    largest = totals.max(axis=(0, 1), initial=0.0)
+    for task, total in zip(spec.tasks, largest, strict=True):
+        if total > LARGEST_EXACT:
+            raise UserError(
+                f"tasks.{task.name}: the sum over all days of one advertiser is {total:.3g} units of 10^-{task.scale}, "
+                "more than the 2^53 that a double holds exactly: use coarser units"
+            )

@@ -7,12 +7,14 @@ import sys
 from pyspark.sql import SparkSession
 
 from etl.config import SparkConfig
+from etl.failures import spark_failures
 from m2m_model.contracts.errors import UserError
 
 DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.sql.shuffle.partitions": "8",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.ui.enabled": "false",
@@ -27,7 +29,7 @@ def build_session(config: SparkConfig, app_name: str) -> SparkSession:
     """A session for one job. Under spark-submit its settings hold; else a local one is started.
 
     Raises:
-        UserError: there is no Java to start one with.
+        UserError: there is no Java to start one with, or Spark refuses its settings.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
@@ -40,10 +42,16 @@ def build_session(config: SparkConfig, app_name: str) -> SparkSession:
         builder = builder.master("local[*]")
     # These are part of the results' meaning (INT96, Spark's default, has no time zone for other readers); the rest is
     # comfort that a cluster sets itself.
-    fixed = ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.parquet.outputTimestampType")
+    fixed = (
+        "spark.sql.session.timeZone",
+        "spark.sql.ansi.enabled",
+        "spark.sql.parquet.outputTimestampType",
+        "spark.hadoop.parquet.page.verify-checksum.enabled",
+    )
     for key, value in (DEFAULTS | config.conf).items():
         if not submitted or key in fixed or key in config.conf:
             builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    with spark_failures():
+        session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session

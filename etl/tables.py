@@ -4,16 +4,21 @@ Checks of the schema happen here, before any row is read; checks of rows are in 
 """
 
 import datetime
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote, urlparse
 
-from pyspark.errors import AnalysisException
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from etl.config import FactsTable, RawConfig, SnapshotTable
+from etl.failures import spark_failures
 from m2m_model.contracts.errors import UserError
 
 ID_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType)
+FOOTER_READERS = 16
 
 
 def read_facts(
@@ -34,7 +39,8 @@ def read_facts(
         _require(frame, name, [table.arrived_at])
         _require_type(frame, name, table.arrived_at, (T.TimestampType,))
         if as_known_at is not None:
-            frame = frame.where(F.col(table.arrived_at) <= F.lit(as_known_at))
+            # Rows without an arrival stay, for the checks to count.
+            frame = frame.where(F.coalesce(F.col(table.arrived_at) <= F.lit(as_known_at), F.lit(True)))
     return frame.withColumns(
         {
             "advertiser_id": _id(frame, table.advertiser),
@@ -67,10 +73,36 @@ def _id(frame: DataFrame, column: str) -> F.Column:
 
 def _read(spark: SparkSession, path: str, name: str) -> DataFrame:
     try:
-        return spark.table(path.removeprefix("table:")) if path.startswith("table:") else spark.read.parquet(path)
-    except AnalysisException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"raw table {name!r} cannot be read from {path}: {reason}") from None
+        with spark_failures():
+            if path.startswith("table:"):
+                return spark.table(path.removeprefix("table:"))
+            frame = spark.read.parquet(path)
+    except UserError as error:
+        raise UserError(f"raw table {name!r} cannot be read from {path}: {error}") from None
+    _refuse_unlike_files(frame, name)
+    return frame
+
+
+def _refuse_unlike_files(frame: DataFrame, name: str) -> None:
+    """All local files of a folder must have the same columns: Spark reads one that a file lacks as nulls."""
+    urls = [urlparse(file) for file in frame.inputFiles()]
+    paths = [unquote(url.path) for url in urls if url.scheme == "file"]
+    with ThreadPoolExecutor(FOOTER_READERS) as readers:
+        columns = list(readers.map(_columns, paths))
+    for path, found in zip(paths, columns, strict=True):
+        if found != columns[0]:
+            odd = sorted(found ^ columns[0])[0]
+            raise UserError(
+                f"raw table {name!r}: its files must have the same columns, however: {odd!r} is only in one of "
+                f"{paths[0]} and {path}"
+            )
+
+
+def _columns(path: str) -> set[str]:
+    try:
+        return set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is no Parquet file or is damaged: {str(error).splitlines()[0]}") from None
 
 
 def _require(frame: DataFrame, name: str, columns: list[str]) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from etl.discretize import bucket_ids, word_ids
 from etl.facts import PROFILE_SOURCE, Source
+from etl.quality import refuse_inexact
 from m2m_model.contracts.schema import dataset_schema, sequence_type
 from m2m_model.contracts.spec import MISSING_ID, ZERO_ID, DatasetSpec, SequenceColumn
 
@@ -98,6 +99,7 @@ class _Calendars:
         self.dense = self._dense([c for c in (*spec.behavior, *spec.performance) if c.dense])
         tasks = [self._exact(task.table, task.expr, exact=True) for task in spec.tasks]
         self.totals = _running_totals(np.stack(tasks, axis=-1))
+        refuse_inexact(self.totals[:, :, -1], spec)
         active = self._exact(spec.activity.table, spec.activity.expr, exact=False) > 0
         self.active = _running_totals(active.astype(np.int64))
 

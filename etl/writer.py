@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 
+from etl.statistics import Statistics
 from etl.windows import AsOf, Facts, WindowPlan, dataset_rows
 from m2m_model.contracts.schema import dataset_schema
 from m2m_model.contracts.store import FileEntry, Folder, data_path
@@ -26,7 +27,8 @@ ADVERTISERS_PER_CHUNK = 256
 BUFFERED_BYTES = 512 << 20
 """Rows wait in memory until a row group is full; above this much in all, the fullest day is written early."""
 
-RESULT_SCHEMA = "entry string, scenario_rows string, label_sums string, label_maxima string"
+RESULT_SCHEMA = "entry string, scenario_rows string, label_sums string, label_maxima string, statistics string"
+"""A row per written file; the task's statistics stand in its first row."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class WriteJob:
 def write_partition(batches: Iterable[pa.RecordBatch], job: WriteJob) -> Iterator[pa.RecordBatch]:
     """Write all dataset rows of one Spark partition, whose fact rows come sorted by advertiser."""
     writers: dict[AsOf, _DayWriter] = {}
+    statistics = Statistics(job.plan.spec)
     try:
         for facts in _chunks(batches):
             for as_of, rows in dataset_rows(facts, job.plan):
                 if as_of not in writers:
                     writers[as_of] = _DayWriter(job, as_of)
                 writers[as_of].add(rows)
+                statistics.add(as_of.split, rows)
                 while sum(writer.buffered_bytes for writer in writers.values()) > BUFFERED_BYTES:
                     max(writers.values(), key=lambda writer: writer.buffered_bytes).flush()
         results = [writer.close() for writer in writers.values()]
@@ -54,6 +58,8 @@ def write_partition(batches: Iterable[pa.RecordBatch], job: WriteJob) -> Iterato
         for writer in writers.values():
             writer.abandon()
         raise
+    if results:
+        results[0]["statistics"] = statistics.to_json()
     schema = pa.schema([(name.split()[0], pa.string()) for name in RESULT_SCHEMA.split(", ")])
     yield pa.RecordBatch.from_pylist(results, schema=schema)
 

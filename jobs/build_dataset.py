@@ -9,15 +9,19 @@ from pathlib import Path
 from etl.build import build_dataset, build_day
 from etl.session import build_session
 from jobs.config import RunConfig, argument_parser, run_job
+from m2m_model.contracts.drift import LARGE, Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
+
+WORST = 5
+"""Features whose drift is printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     parser.add_argument("--date", type=datetime.date.fromisoformat, help="build the features of this as-of day alone")
     parser.add_argument("--spec", type=Path, help="the frozen spec for --date (a dataset's spec.json)")
-    parser.add_argument("--as-known-at", type=datetime.datetime.fromisoformat, help="leave out rows that arrived later")
+    parser.add_argument("--as-known-at", type=_moment, help="leave out rows that arrived later; UTC without an offset")
     arguments = parser.parse_args(argv)
     if (arguments.date is None) != (arguments.spec is None):
         raise UserError("--date and --spec go together: the features of a day are built with a frozen spec")
@@ -25,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_info = {"run": config.run.name, "code_version": importlib.metadata.version("m2m-advertisers")}
     raw = config.run.path("raw")
     spec = DatasetSpec.read(arguments.spec) if arguments.spec else None
+    trained_on = Histograms.beside(arguments.spec, spec) if spec else None
     spark = build_session(config.spark, app_name=f"{config.run.name}: build dataset")
     try:
         if spec is None:
@@ -42,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raw=raw,
                 out=out,
                 as_known_at=arguments.as_known_at,
+                trained_on=trained_on,
                 run_info=run_info,
             )
     finally:
@@ -51,7 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"  {split}: " + ", ".join(f"{scenario} {count:,}" for scenario, count in sorted(rows.items())))
     if manifest.content["dropped"]:
         print(f"  dropped by policy: {manifest.content['dropped']}")
+    for split, drift in manifest.content["drift"].items():
+        worst = ", ".join(f"{feature} {psi:.3f}" for feature, psi in list(drift.items())[:WORST])
+        print(f"  drift of {split} from training (PSI, above {LARGE} is large): {worst}")
     return 0
+
+
+def _moment(text: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 if __name__ == "__main__":

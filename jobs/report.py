@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset=dataset,
         model=config.run.path("model"),
         evaluation=config.run.path("evaluation"),
+        features=config.run.path("features"),
         predictions=config.run.path("predictions"),
         shuffle=shuffle_cost(ModelForecaster(model.module), model.rules, source, test),
     )

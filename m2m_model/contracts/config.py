@@ -3,14 +3,15 @@
 Every config class of the project derives from :class:`StrictConfig` and sits beside the component it configures.
 """
 
+import datetime
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from m2m_model.contracts.errors import UserError
 
@@ -20,8 +21,30 @@ class StrictConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_nothing_for_a_number(cls, values: Any) -> Any:
+        """pydantic would take true for 1, "7" for 7, and the number 20170101 for a date in August 1970."""
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(name)
+            wanted = _plain_types(field.annotation) if field else set()
+            if wanted and wanted <= {int, float} and isinstance(value, bool | str):
+                raise ValueError(f"{name} must be a number, however: {value!r}")
+            if wanted == {datetime.date} and isinstance(value, int | float):
+                raise ValueError(f"{name} must be a date like 2017-12-31, however: {value!r}")
+            if wanted == {bool} and not isinstance(value, bool):
+                raise ValueError(f"{name} must be true or false, however: {value!r}")
+        return values
+
 
 C = TypeVar("C", bound=StrictConfig)
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The types that an annotation allows beside None, an annotation of several types as all of them."""
+    if get_origin(annotation) in (Union, UnionType):
+        return set.union(*map(_plain_types, get_args(annotation)))
+    return set() if annotation is NoneType else {annotation}
 
 
 def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -33,7 +56,7 @@ def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         table = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"config {path} does not exist: pass --config with the path of a run's TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not valid TOML: {error}") from None
     for override in overrides:
         _apply_override(table, override)

@@ -217,8 +217,10 @@ class DatasetSpec(StrictConfig):
     def read(cls, path: Path) -> Self:
         try:
             return cls.from_json(path.read_text(), source=str(path))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise UserError(f"spec {path} does not exist: build the dataset first") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is no dataset spec but binary data: rebuild the dataset") from None
 
 
 def task_columns(spec: DatasetSpec, prefix: Literal["label", "history"]) -> Iterator[str]:

@@ -41,6 +41,7 @@ class Shape:
     history_weeks: int = 3
     advertisers: int = 16
     bigint_ids: bool = False
+    timezone: str = ZONE.key
 
     @property
     def days(self) -> int:
@@ -71,7 +72,7 @@ class World:
             shuffled = random.Random(1).sample(rows, len(rows))
             for part in range(2):
                 table = pa.Table.from_pylist(shuffled[part::2], schema=self.schemas[name])
-                pq.write_table(table, folder / name / f"part-{part}.parquet")
+                pq.write_table(table, folder / name / f"part-{part}.parquet", write_page_checksum=True)
         return str(folder)
 
 
@@ -79,7 +80,7 @@ def make_config(shape: Shape, **sections: Any) -> EtlConfig:
     """The world's config; ``sections`` replace whole sections."""
     config: dict[str, Any] = {
         "raw": {
-            "timezone": ZONE.key,
+            "timezone": shape.timezone,
             "first_day": FIRST_DAY,
             "last_day": FIRST_DAY + (shape.days - 1) * DAY,
             "facts": {
@@ -193,7 +194,7 @@ def make_world(shape: Shape, **sections: Any) -> World:
 
 class _Generator:
     def __init__(self, shape: Shape) -> None:
-        self.shape, self.random = shape, random.Random(shape.seed)
+        self.shape, self.random, self.zone = shape, random.Random(shape.seed), ZoneInfo(shape.timezone)
         self.ids: list[Any] = [n * 7 + 3 if shape.bigint_ids else f"adv{n:02d}" for n in range(shape.advertisers)]
         pairs = [(a, s) for a in self.ids for s in SCENARIO_STARTS]
         self.level = {pair: self.random.choice([0.0, 0.05, 0.2, 0.6, 0.9]) for pair in pairs}
@@ -226,7 +227,7 @@ class _Generator:
         """An instant of the local day, often its very first or last."""
         seconds = self.random.choice([0, 1, 86_399, self.random.randrange(86_400), self.random.randrange(86_400)])
         local = datetime.datetime.combine(day, datetime.time()) + datetime.timedelta(seconds=seconds)
-        return local.replace(tzinfo=ZONE).astimezone(datetime.UTC)
+        return local.replace(tzinfo=self.zone).astimezone(datetime.UTC)
 
     def _arrival(self, day: datetime.date) -> datetime.datetime:
         late = self.random.randrange(3, 90) if self.random.random() < 0.15 else 2

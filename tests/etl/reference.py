@@ -1,66 +1,30 @@
-"""What a dataset must hold, row by row, worked out by plain loops over the raw rows of a :mod:`raw_world`.
+"""What a dataset must hold, row by row, worked out by plain loops over raw rows.
 
 Written from the contract alone (``m2m_model.contracts`` and the design), never from the Spark code, to be compared with
-it. The Spark SQL expressions of the world's config have Python twins here.
+it. Takes a made world, or any config with the raw tables it describes (:meth:`Reference.of_folder`), as long as their
+rows fit into memory as Python objects (a few million) and :mod:`tests.etl.twins` knows the config's expressions.
 """
 
 import datetime
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from functools import cached_property
-from typing import Any, Literal
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from etl.config import AttributeConfig, EtlConfig, SequenceFeature
-from tests.etl.raw_world import DAY, ZONE, Row, World
+from etl.config import AttributeConfig, EtlConfig, FactsTable, SequenceFeature
+from tests.etl.raw_world import DAY, Row, World
+from tests.etl.twins import Number, aggregate, scalar, text
 
-Number = int | float | Decimal
 Key = tuple[Any, str, datetime.date]
 """Advertiser, scenario, as-of day."""
 Split = Literal["train", "validation", "test"]
-
-
-def _total(column: str) -> Callable[[list[Row]], Number | None]:
-    def add(rows: list[Row]) -> Number | None:
-        values = [row[column] for row in rows if row[column] is not None]
-        return sum(values[1:], values[0]) if values else None
-
-    return add
-
-
-def _rate(rows: list[Row]) -> float | None:
-    views = _total("views")(rows)
-    clicks = _total("clicks")(rows)
-    return clicks / views if views and clicks is not None else None  # type: ignore[operator,return-value]
-
-
-AGGREGATES: dict[str, Callable[[list[Row]], Number | bool | None]] = {
-    "count_if(event = 'bid_change')": lambda rows: sum(row["event"] == "bid_change" for row in rows),
-    "count_if(event = 'login')": lambda rows: sum(row["event"] == "login" for row in rows),
-    "count(distinct item)": lambda rows: len({row["item"] for row in rows} - {None}),
-    "sum(amount)": _total("amount"),
-    "sum(clicks)": _total("clicks"),
-    "sum(spend)": _total("spend"),
-    "sum(gmv)": _total("gmv"),
-    "max(quality)": lambda rows: max((row["quality"] for row in rows if row["quality"] is not None), default=None),
-    "try_divide(sum(clicks), sum(views))": _rate,
-    "cast(count(*) > 0 as int)": lambda rows: int(bool(rows)),
-    "count(*) > 0": bool,
-    "sum(clicks) > 0": lambda rows: sum(row["clicks"] for row in rows) > 0,
-}
-
-ATTRIBUTES: dict[str, Callable[[Row, datetime.date], Any]] = {
-    "industry": lambda row, as_of: row["industry"],
-    "tier": lambda row, as_of: row["tier"],
-    "wallet * 2": lambda row, as_of: None if row["wallet"] is None else row["wallet"] * 2,
-    "medium": lambda row, as_of: row["medium"],
-    "traffic": lambda row, as_of: row["traffic"],
-    "dayofweek(as_of)": lambda row, as_of: as_of.isoweekday() % 7 + 1,
-    "datediff(as_of, day)": lambda row, as_of: (as_of - row["day"]).days,
-}
 
 
 def fit_edges(values: Sequence[Number | None], buckets: int) -> tuple[float, ...]:
@@ -77,23 +41,64 @@ def bucket_id(value: Number | None, edges: Sequence[float]) -> int:
 
 
 class Reference:
-    """Expected splits, keys, spec and rows of ``world``."""
+    """Expected splits, keys, spec and rows of raw ``tables`` under ``config``.
 
-    def __init__(self, world: World, as_known_at: datetime.datetime | None = None) -> None:
-        self.config: EtlConfig = world.config
-        self.tables = world.tables
-        self.raw, self.steps = world.config.raw, world.config.sequence
+    Rows that the checks would drop count as not there: null keys, days outside the calendar, unknown scenarios. Of rows
+    with one key (``duplicate_keys``) it takes the first, so they must be equal.
+    """
+
+    def __init__(
+        self, config: EtlConfig, tables: dict[str, list[Row]], as_known_at: datetime.datetime | None = None
+    ) -> None:
+        self.config, self.raw, self.steps = config, config.raw, config.sequence
+        self.snapshots = {name: self._snapshots(tables[name], name) for name in ("profile", "scenarios")}
         self.facts: dict[str, dict[tuple[Any, str | None, datetime.date], list[Row]]] = {}
         for name, table in self.raw.facts.items():
-            by_key: dict[tuple[Any, str | None, datetime.date], list[Row]] = defaultdict(list)
-            for row in world.tables[name]:
-                if table.arrived_at and as_known_at is not None and row[table.arrived_at] > as_known_at:
-                    continue
-                moment = row[table.time]
-                day = moment.astimezone(ZONE).date() if table.kind == "events" else moment
-                by_key[row[table.advertiser], row[table.scenario], day].append(row)
-            self.facts[name] = dict(by_key)
+            known = [
+                row
+                for row in tables[name]
+                if not (table.arrived_at and as_known_at is not None) or row[table.arrived_at] <= as_known_at
+            ]
+            self.facts[name] = self._by_key(known, table)
         self.advertisers = sorted({key[0] for facts in self.facts.values() for key in facts})
+        self.value = cache(self._value)
+
+    @classmethod
+    def of_world(cls, world: World, as_known_at: datetime.datetime | None = None) -> Self:
+        return cls(world.config, world.tables, as_known_at)
+
+    @classmethod
+    def of_folder(cls, config: EtlConfig, raw: Path, as_known_at: datetime.datetime | None = None) -> Self:
+        """Of the Parquet tables that ``config`` describes in the folder ``raw``."""
+        paths = {name: table.path for name, table in config.raw.facts.items()}
+        paths |= {"profile": config.raw.profile.path, "scenarios": config.raw.scenarios.path}
+        tables = {name: pq.read_table(path or raw / name).to_pylist() for name, path in paths.items()}
+        return cls(config, tables, as_known_at)
+
+    def _by_key(self, rows: list[Row], table: FactsTable) -> dict[tuple[Any, str | None, datetime.date], list[Row]]:
+        zone = ZoneInfo(self.raw.timezone)
+        by_key: dict[tuple[Any, str | None, datetime.date], list[Row]] = defaultdict(list)
+        for row in rows:
+            advertiser, scenario, moment = row[table.advertiser], row[table.scenario], row[table.time]
+            known = scenario is None or scenario in self.snapshots["scenarios"]
+            if advertiser is None or moment is None or not known:
+                continue
+            day = moment.astimezone(zone).date() if table.kind == "events" else moment
+            if self.raw.first_day <= day <= self.raw.last_day:
+                by_key[advertiser, scenario, day].append(row)
+        if table.kind == "daily":
+            assert all(row == found[0] for found in by_key.values() for row in found)
+            return {key: found[:1] for key, found in by_key.items()}
+        return dict(by_key)
+
+    def _snapshots(self, rows: list[Row], name: Literal["profile", "scenarios"]) -> dict[Any, list[Row]]:
+        """Snapshots by key, oldest first."""
+        config = getattr(self.raw, name)
+        by_key: dict[Any, list[Row]] = defaultdict(list)
+        for row in sorted((row for row in rows if row[config.day] is not None), key=lambda row: row[config.day]):
+            if row[config.key] is not None:
+                by_key[row[config.key]].append(row)
+        return dict(by_key)
 
     # Splits
 
@@ -105,7 +110,6 @@ class Reference:
         if split.train and split.validation and split.test:
             spans = [split.train, split.validation, split.test]
         else:
-            # The worlds' day count divides evenly, so that rounding is no question here.
             cuts = [count * sum(split.ratio[:part]) // sum(split.ratio) for part in range(4)]
             days = [first + cut * DAY for cut in cuts]
             train_end = days[1] - DAY
@@ -126,26 +130,37 @@ class Reference:
 
     def rows(self, table: str, advertiser: Any, scenario: str | None, day: datetime.date) -> list[Row]:
         """Rows of one advertiser and day, in one scenario, or with ``None`` in all and in none."""
-        facts = self.facts[table]
-        if scenario is not None:
-            return facts.get((advertiser, scenario, day), [])
-        return [row for (a, _, d), rows in self._by_advertiser[table].get((advertiser, day), []) for row in rows]
+        if scenario is None:
+            return self._by_advertiser[table].get((advertiser, day), [])
+        key = (advertiser, scenario, day)
+        return [] if key in self._negative[table] else self.facts[table].get(key, [])
 
     @cached_property
-    def _by_advertiser(self) -> dict[str, dict[tuple[Any, datetime.date], list[Any]]]:
-        index: dict[str, dict[tuple[Any, datetime.date], list[Any]]] = {}
+    def _by_advertiser(self) -> dict[str, dict[tuple[Any, datetime.date], list[Row]]]:
+        index: dict[str, dict[tuple[Any, datetime.date], list[Row]]] = {}
         for name, facts in self.facts.items():
             index[name] = defaultdict(list)
             for key, rows in facts.items():
-                index[name][key[0], key[2]].append((key, rows))
+                index[name][key[0], key[2]] += rows
         return index
 
-    def value(self, table: str, expr: str, advertiser: Any, scenario: str | None, day: datetime.date) -> Number | None:
+    @cached_property
+    def _negative(self) -> dict[str, set[tuple[Any, str | None, datetime.date]]]:
+        """Days of a scenario with a negative task value, which go as a whole where the checks drop them."""
+        found: dict[str, set[tuple[Any, str | None, datetime.date]]] = {name: set() for name in self.facts}
+        for task in self.config.tasks.values() if self.config.checks.negative_labels == "drop" else ():
+            for key, rows in self.facts[task.table].items():
+                if key[1] is not None and (aggregate(task.expr)(rows) or 0) < 0:
+                    found[task.table].add(key)
+        return found
+
+    def _value(self, table: str, expr: str, advertiser: Any, scenario: str | None, day: datetime.date) -> Number | None:
         """None is missing: a day outside the raw range, or a null. A day without rows is zero."""
         if not self.raw.first_day <= day <= self.raw.last_day:
             return None
         rows = self.rows(table, advertiser, scenario, day)
-        return AGGREGATES[expr](rows) if rows else 0
+        value: Number | None = aggregate(expr)(rows) if rows else 0
+        return value
 
     # Spec
 
@@ -164,13 +179,11 @@ class Reference:
         return self.live(self.last_train_day)
 
     def live(self, day: datetime.date) -> list[str]:
-        key = self.raw.scenarios.key
-        return sorted({row[key] for row in self.tables["scenarios"] if row[self.raw.scenarios.day] <= day})
+        return sorted(key for key in self.snapshots["scenarios"] if self.snapshot("scenarios", key, day) is not None)
 
     def snapshot(self, table: Literal["profile", "scenarios"], key: Any, day: datetime.date) -> Row | None:
-        config = getattr(self.raw, table)
-        rows = [row for row in self.tables[table] if row[config.key] == key and row[config.day] <= day]
-        return max(rows, key=lambda row: row[config.day], default=None)
+        column = getattr(self.raw, table).day
+        return next((row for row in reversed(self.snapshots[table].get(key, [])) if row[column] <= day), None)
 
     @cached_property
     def edges(self) -> dict[str, tuple[float, ...]]:
@@ -193,7 +206,8 @@ class Reference:
     @cached_property
     def attributes(self) -> dict[str, dict[str, tuple[Any, ...]]]:
         """Edges or vocabulary of every attribute, by ``profile`` and ``scenario``."""
-        seen = [row for row in self.tables["profile"] if row[self.raw.profile.day] <= self.last_train_day]
+        profiles = [row for rows in self.snapshots["profile"].values() for row in rows]
+        seen = [row for row in profiles if row[self.raw.profile.day] <= self.last_train_day]
         profile = [(row, self.last_train_day) for row in seen]
         scenario = [
             (row, day)
@@ -208,10 +222,10 @@ class Reference:
 
     @staticmethod
     def _fit(attribute: AttributeConfig, rows: list[tuple[Row, datetime.date]]) -> tuple[Any, ...]:
-        values = [ATTRIBUTES[attribute.expr](row, day) for row, day in rows]
+        values = [scalar(attribute.expr)(row, day) for row, day in rows]
         if attribute.kind == "bucket":
             return fit_edges(values, attribute.buckets)
-        return tuple(sorted({str(value) for value in values if value is not None}))
+        return tuple(sorted({text(value) for value in values if value is not None}))
 
     # Keys
 
@@ -222,7 +236,7 @@ class Reference:
     def active_days(self, advertiser: Any, scenario: str, as_of: datetime.date) -> int:
         population = self.config.population
         days = (self.rows(population.table, advertiser, scenario, day) for day in self.window(as_of))
-        return sum(bool(AGGREGATES[population.activity](rows)) for rows in days if rows)
+        return sum(bool(aggregate(population.activity)(rows)) for rows in days if rows)
 
     def eligible(self, advertiser: Any, scenario: str, as_of: datetime.date) -> bool:
         return self.active_days(advertiser, scenario, as_of) >= self.config.population.min_active_days
@@ -295,12 +309,12 @@ class Reference:
         row = self.snapshot("profile" if kind == "profile" else "scenarios", key, as_of)
         ids = []
         for name, attribute in getattr(self.config.features, kind).items():
-            value = None if row is None else ATTRIBUTES[attribute.expr](row, as_of)
+            value = None if row is None else scalar(attribute.expr)(row, as_of)
             fitted = self.attributes[kind][name]
             if attribute.kind == "bucket":
                 ids.append(bucket_id(value, fitted))
             elif value is None:
                 ids.append(0)
             else:
-                ids.append(2 + fitted.index(str(value)) if str(value) in fitted else 1)
+                ids.append(2 + fitted.index(text(value)) if text(value) in fitted else 1)
         return ids

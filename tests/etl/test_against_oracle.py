@@ -19,7 +19,7 @@ from tests.etl.raw_world import DAY, FIRST_DAY, Shape, World, make_world
 from tests.etl.reference import Reference, Split
 
 pytestmark = pytest.mark.spark
-SAMPLE = 250
+SAMPLE = 400
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -44,10 +44,15 @@ def _explicit(shape: Shape) -> dict[str, Any]:
 
 WEEK = Shape(seed=1)
 LATE = Shape(seed=2, lag=2, horizon=5, length=9, history_weeks=2, bigint_ids=True, advertisers=12)
+FAR = Shape(seed=3, lag=3, horizon=3, length=20, history_weeks=5, timezone="Australia/Lord_Howe")
+"""Half an hour of summer time, 10.5 hours ahead of UTC; weeks of history reach back further than the sequence."""
+WEST = Shape(seed=4, lag=1, length=6, advertisers=24, timezone="Pacific/Marquesas")
 ALL_LIVE = {"activity": "count(*) > 0", "table": "orders", "min_active_days": 1, "train": "live", "evaluate": "own"}
 WORLDS = {
     "week": (WEEK, {}, False),
     "lagged, known at": (LATE, {"split": _explicit(LATE), "population": ALL_LIVE}, True),
+    "far east, known at": (FAR, {"split": {"ratio": (4, 1, 1), "validation_stride": 2}}, True),
+    "far west": (WEST, {"population": {"activity": "count(*) > 0", "train": "live"}}, False),
 }
 
 
@@ -65,7 +70,7 @@ def built(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory:
     assert returned == manifest
     return Built(
         world=world,
-        reference=Reference(world, known),
+        reference=Reference.of_folder(world.config, folder / "raw", known),
         manifest=manifest,
         spec=read_spec(out, manifest),
         splits={split: read_rows(out, manifest, split=split) for split in SPLITS},

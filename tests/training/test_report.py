@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from m2m_model.batch import Batch
+from m2m_model.contracts.drift import Histograms, feature_sizes
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish
 from tests.training.tiny import SPEC, publish_tables, random_table, same_rules
@@ -26,7 +27,8 @@ from training.row_sums import RowSums
 from training.scoring import Forecaster, Source
 
 RULES = same_rules(0.5, 0.9)
-SECTIONS = {"run", "headline", "cells", "truth", "scenarios", "training", "correlations", "history", "shuffle", "day"}
+SECTIONS = {"run", "headline", "cells", "truth", "scenarios", "training", "correlations", "history", "shuffle"}
+SECTIONS |= {"drift", "day"}
 
 
 class AttributeReader:
@@ -88,12 +90,25 @@ def publish_evaluation(out: Path, source: Source, dataset: Manifest, model_versi
     return rows
 
 
+def histograms(splits: Sequence[str]) -> Histograms:
+    """Of normal-shaped counts, those of each further split moved up by an id."""
+    counts = {}
+    for move, split in enumerate(splits):
+        counts[split] = {
+            name: tuple(int(1000 / (1 + (i - move - number % 3) ** 2)) for i in range(size))
+            for number, (name, size) in enumerate(feature_sizes(SPEC).items())
+        }
+    return Histograms(feature_fingerprint=SPEC.feature_fingerprint, newest_days=7, splits=counts)
+
+
 def publish_run(root: Path, *, rows: int = 60) -> tuple[ReportInputs, list[MetricRow]]:
     tables = {
         f"test-{day}": (random_table(rows, seed=day, labels=True), {"split": "test", "dt": f"2017-03-0{day}"})
         for day in (1, 2)
     }
-    dataset = publish_tables(str(root / "dataset"), "dataset", tables)
+    dataset = publish_tables(
+        str(root / "dataset"), "dataset", tables, histograms=histograms(("train", "validation", "test"))
+    )
     epochs = [{"epoch": e, "step": 9 * (e + 1), "train": 1 / (e + 1), "validation": 1.2 / (e + 1)} for e in range(3)]
     training = json.dumps({"epochs": epochs, "best_validation_loss": 0.4}).encode()
     version = publish_files(root / "model", "model", {"training.json": training}, {})
@@ -106,6 +121,7 @@ def publish_run(root: Path, *, rows: int = 60) -> tuple[ReportInputs, list[Metri
         dataset=str(root / "dataset"),
         model=str(root / "model"),
         evaluation=str(root / "evaluation"),
+        features=str(root / "features"),
         predictions=str(root / "predictions"),
         shuffle=shuffle_cost(forecaster, RULES, source, dataset.select(split="test")),
     )
@@ -237,3 +253,30 @@ def test_metrics_survive_csv_and_shading_marks_the_best(tmp_path: Path) -> None:
     assert [cell.best for cell in cells] == [False, True, False]
     assert [cell.text for cell in cells] == ["0.500", "0.400", "–"]
     assert re.fullmatch(r"rgb\(255,255,255\)", cells[1].colour)
+
+
+def test_drift_has_a_column_per_population_and_the_worst_feature_first(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    day = histograms(("train", "test", "features"))
+    day = day.model_copy(update={"splits": {"features": day.splits["features"]}})
+    publish_tables(str(tmp_path / "features" / "dt=2017-03-09"), "features", {}, histograms=day)
+    page = Path(build_report(inputs, str(tmp_path / "report"))).read_text()
+    table = page.split('<section id="drift">')[1].split("</section>")[0]
+    assert re.findall(r"<th>(.*?)</th>", table.split("</tr>")[0]) == ["validation", "test", "2017-03-09"]
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in table.split("</tr>")[1:] if "<td" in row]
+    features = [row[0] for row in rows]
+    assert sorted(features) == sorted(feature_sizes(SPEC))
+    worst = [max(map(float, row[2:])) for row in rows]
+    assert worst == sorted(worst, reverse=True)
+    expected = histograms(("train", "test")).drift()["test"]
+    found = {row[0]: float(row[2]) for row in rows}
+    assert found == {name: round(psi, 3) for name, psi in expected.items()}
+    assert table.count("<svg") == len(features)
+
+
+def test_a_feature_day_of_other_features_is_left_out_of_the_drift(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    other = SPEC.model_copy(update={"horizon": SPEC.horizon + 1})
+    publish_tables(str(tmp_path / "features" / "dt=2017-03-09"), "features", {}, other)
+    page = Path(build_report(inputs, str(tmp_path / "report"))).read_text()
+    assert "2017-03-09" not in page.split('<section id="drift">')[1].split("</section>")[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from m2m_model.config import ModelConfig
+from m2m_model.contracts.drift import HISTOGRAMS, Histograms
 from m2m_model.contracts.schema import dataset_schema
 from m2m_model.contracts.spec import (
     ActivitySpec,
@@ -75,12 +76,19 @@ def random_table(rows: int, *, seed: int, day: datetime.date = DAY, labels: bool
 
 
 def publish_tables(
-    location: str, kind: str, tables: Mapping[str, tuple[pa.Table, Mapping[str, str]]], spec: DatasetSpec = SPEC
+    location: str,
+    kind: str,
+    tables: Mapping[str, tuple[pa.Table, Mapping[str, str]]],
+    spec: DatasetSpec = SPEC,
+    histograms: Histograms | None = None,
 ) -> Manifest:
-    """Publish tables, given by file name with their partitions, and the spec."""
+    """Publish tables, given by file name with their partitions, the spec, and histograms if given."""
     folder, generation = Folder.at(location), new_generation()
     entry = folder.write_bytes(data_path(generation, "spec.json"), spec.to_json().encode())
     files = [entry.model_copy(update={"partition": {"role": "spec"}})]
+    if histograms:
+        entry = folder.write_bytes(data_path(generation, HISTOGRAMS), histograms.model_dump_json().encode())
+        files.append(entry.model_copy(update={"partition": {"role": "histograms"}}))
     for name, (table, partition) in tables.items():
         pieces = iter([table.slice(0, len(table) // 2), table.slice(len(table) // 2)])
         path = data_path(generation, f"{name}.parquet")

@@ -16,9 +16,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, read_manifest
 from training.baselines.registry import BASELINES
+from training.predict import read_spec
+from training.report.drift import DriftReport, drift_report
 from training.report.plots import correlations, error_by_scenario, forecast_against_truth, training_curves
 from training.report.shuffle import ShuffleCost
 from training.report.tables import (
@@ -47,8 +50,10 @@ class ReportInputs:
     dataset: str
     model: str
     evaluation: str
+    features: str
+    """Folder of feature days, ``dt=`` folders; it may not exist yet."""
     predictions: str
-    """Folder of ``dt=`` folders; it may not exist yet."""
+    """Folder of predicted days, ``dt=`` folders; it may not exist yet."""
     shuffle: ShuffleCost | None
 
 
@@ -82,6 +87,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
         coverage=coverage_table(_lines(folder, evaluation, role="coverage")),
         pictures=_pictures(metrics, forecasts, training),
         left_out=[r for r in rows if r.scenario == r.task == "overall" and r.left_out and r.segment == "eligible"],
+        drift=_drift(inputs, dataset),
         day=last_day(inputs.predictions),
         model_name=name,
         leave_out=evaluation.content.get("leave_out", []),
@@ -129,19 +135,16 @@ def _pearson(x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) -> float:
 
 def last_day(predictions: str) -> dict[str, Any] | None:
     """Key numbers of the most recent published prediction day; None if there is none."""
-    root = Folder.at(predictions)
-    selector = pafs.FileSelector(root.path, recursive=False, allow_not_found=True)
-    names = sorted(i.base_name for i in root.filesystem.get_file_info(selector) if i.base_name.startswith("dt="))
-    published = [name for name in names if root.exists(f"{name}/{MANIFEST}")]
-    if not published:
+    date = _last_published(predictions)
+    if date is None:
         return None
-    folder = Folder.at(f"{predictions.rstrip('/')}/{published[-1]}")
+    folder = Folder.at(f"{predictions.rstrip('/')}/dt={date}")
     manifest = read_manifest(folder, kind="predictions", build_hint="run jobs/predict.py first")
     table = _tables(folder, manifest)
     tasks = [name.removesuffix("_point") for name in table.column_names if name.endswith("_point")]
     scenarios = np.array(table["scenario_id"].to_pylist())
     return {
-        "date": published[-1].removeprefix("dt="),
+        "date": date,
         "version": manifest.content["model_version"],
         "rows": len(table),
         "advertisers": len(set(table["advertiser_id"].to_pylist())),
@@ -156,6 +159,30 @@ def last_day(predictions: str) -> dict[str, Any] | None:
         ],
         "zero": [float((table[f"{t}_point"].to_numpy() == 0).mean()) for t in tasks],
     }
+
+
+def _last_published(location: str) -> str | None:
+    """Date of the most recent published ``dt=`` folder."""
+    root = Folder.at(location)
+    selector = pafs.FileSelector(root.path, recursive=False, allow_not_found=True)
+    names = sorted(i.base_name for i in root.filesystem.get_file_info(selector) if i.base_name.startswith("dt="))
+    published = [name for name in names if root.exists(f"{name}/{MANIFEST}")]
+    return published[-1].removeprefix("dt=") if published else None
+
+
+def _drift(inputs: ReportInputs, dataset: Manifest) -> DriftReport:
+    """Drift of the dataset's splits, and of the last feature day if it is of the same features."""
+    folder = Folder.at(inputs.dataset)
+    spec = read_spec(folder, dataset)
+    trained = Histograms.from_json(_file(folder, dataset, role="histograms"), source=folder.uri, spec=spec)
+    days = {}
+    if date := _last_published(inputs.features):
+        day = Folder.at(f"{inputs.features.rstrip('/')}/dt={date}")
+        manifest = read_manifest(day, kind="features", build_hint="run jobs/build_dataset.py --date first")
+        if read_spec(day, manifest).feature_fingerprint == spec.feature_fingerprint:
+            content = _file(day, manifest, role="histograms")
+            days[date] = Histograms.from_json(content, source=day.uri, spec=spec)
+    return drift_report(trained, days)
 
 
 def _total(table: pa.Table, column: str, chosen: np.ndarray) -> float:

@@ -1,0 +1,76 @@
+"""What goes wrong while Spark works, as the one-line errors that users are meant to see."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+
+from m2m_model.contracts.errors import UserError
+
+LONGEST = 400
+"""Characters of Spark's own words in a message."""
+OURS = ("INTERNAL_ERROR", "PYTHON_EXCEPTION")
+"""Conditions that are a defect and no matter of data."""
+ADVICE = re.compile(r' If necessary set "spark\.sql\.ansi\.enabled" to "false" to bypass this error\.|\s*SQLSTATE: \w+')
+"""Parts of Spark's messages that lead nowhere here: the setting is fixed, since results depend on it."""
+RAISED_IN_WORKER = re.compile(rf"^(?:[\w.]+\.)?{UserError.__name__}: (.+)$", re.MULTILINE)
+
+
+@contextmanager
+def spark_failures() -> Iterator[None]:
+    """Turn Spark's errors about data, files and expressions into :class:`UserError`.
+
+    What Spark has no error condition for is a defect of ours or of the cluster, and passes through as it is.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        message = _message(error)
+        if message is None:
+            raise
+        raise UserError(message) from error
+
+
+def _message(error: PySparkException | Py4JJavaError) -> str | None:
+    chain = list(_causes(error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None)))
+    if raised := next((m for text in map(_text, chain) if (m := RAISED_IN_WORKER.search(text))), None):
+        return raised[1]
+    for number, throwable in enumerate(chain):
+        condition = _condition(throwable)
+        if condition is None or condition.startswith(OURS):
+            continue
+        words = _one_line(_text(throwable))
+        expressions = [c.fragment() for c in throwable.getQueryContext() if c.contextType().toString() == "SQL"]
+        if expressions and expressions[0]:
+            words += f" In the expression {expressions[0]!r}."
+        if condition.startswith("FAILED_READ_FILE") and len(chain) > number + 1:
+            words += f" ({_one_line(_text(chain[-1]))})"
+        return f"Spark stopped: {words}"
+    return None
+
+
+def _causes(throwable: Any) -> Iterator[Any]:
+    while throwable is not None:
+        yield throwable
+        throwable = throwable.getCause()
+
+
+def _text(throwable: Any) -> str:
+    return str(throwable.getMessage() or throwable.toString())
+
+
+def _condition(throwable: Any) -> str | None:
+    """The name of Spark's error condition, None for exceptions that are not Spark's own."""
+    if not hasattr(throwable, "getCondition"):
+        return None
+    return throwable.getCondition() or None
+
+
+def _one_line(text: str) -> str:
+    """The message's first paragraph in one line; what follows are stack traces and pointers into the SQL."""
+    first = re.split(r"\n\s*(?:\n|== |at |JVM stacktrace)", text.strip(), maxsplit=1)[0]
+    line = " ".join(ADVICE.sub("", first).split())
+    return line if len(line) <= LONGEST else line[:LONGEST] + " ..."
