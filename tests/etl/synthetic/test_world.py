@@ -21,7 +21,7 @@ from etl.sources.synthetic.world import (
 )
 from tests.etl.synthetic.twin import small_world
 
-FROZEN = "0000000000000000"
+FROZEN = "bf6c11b7253338e4"
 DOCS = Path(__file__).parents[3] / "docs" / "synthetic_world.md"
 
 
