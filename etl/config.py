@@ -194,6 +194,37 @@ class DatasetConfig(StrictConfig):
     """How long a superseded generation stays for readers that still use it."""
 
 
+class FloorsConfig(StrictConfig):
+    """How exactly ``jobs/floors.py`` computes the best possible forecasts."""
+
+    filters: int = Field(default=4, ge=2)
+    """Independent particle filters, whose spread is the Monte Carlo error."""
+    particles: int = Field(default=48, ge=2)
+    """Of each filter."""
+    draws: int = Field(default=400, ge=8)
+    """Draws of a sample's label, a multiple of ``filters``."""
+    blocks: int = Field(default=0, ge=0)
+    """Use the samples of the first so many blocks of 500 advertisers alone; 0: of all."""
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> Self:
+        if self.draws % self.filters:
+            raise ValueError(f"draws must be a multiple of filters, however: {self.draws} and {self.filters}")
+        return self
+
+
+class SyntheticConfig(StrictConfig):
+    """Size and seed of a synthetic world, see ``docs/synthetic_world.md``; the calendar is ``raw``'s."""
+
+    advertisers: int = Field(default=3000, ge=1)
+    seed: int = 0
+    late_rate: float = Field(default=0.02, ge=0, le=1)
+    """Part of the event rows that land one to five days late."""
+    bad_rate: float = Field(default=0.0, ge=0, le=0.5)
+    """Bad rows per clean row of each table, for the checks to find."""
+    floors: FloorsConfig = FloorsConfig()
+
+
 class SparkConfig(StrictConfig):
     master: str = ""
     """Default: what spark-submit gives, else ``local[*]``."""
@@ -212,6 +243,8 @@ class EtlConfig(StrictConfig):
     checks: ChecksConfig = ChecksConfig()
     dataset: DatasetConfig = DatasetConfig()
     spark: SparkConfig = SparkConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+    """Read by ``jobs/make_synthetic.py`` and ``jobs/floors.py`` alone."""
 
     @field_validator("tasks", mode="before")
     @classmethod

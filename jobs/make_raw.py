@@ -1,7 +1,5 @@
 """The Complete Journey's files to canonical raw tables under ``<out>/raw``."""
 
-import json
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,9 +10,8 @@ from pyspark.sql import DataFrame
 from etl.session import build_session
 from etl.sources.complete_journey import left_out, raw_tables, read_package, shared_facings
 from jobs.config import RunConfig, argument_parser, run_job
-from m2m_model.contracts.errors import UserError
+from jobs.raw_folder import make_once
 
-COMPLETE = "_complete.json"
 FILES_PER_TABLE = 4
 
 
@@ -23,35 +20,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="make them again although they are complete")
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
-    target = _local_folder(config)
-    if (target / COMPLETE).exists() and not arguments.force:
-        print(f"raw tables in {target} are complete (--force makes them again)")
-        return 0
-    staging, old = target.with_name("raw.staging"), target.with_name("raw.old")
-    shutil.rmtree(staging, ignore_errors=True)
-    spark = build_session(config.spark, app_name=f"{config.run.name}: raw tables")
-    try:
-        made = _write(read_package(spark), staging)
-    finally:
-        spark.stop()
-    (staging / COMPLETE).write_text(json.dumps(made, indent=1))
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    staging.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    print(f"raw tables are in {target}")
+    make_once(config, lambda folder: _make(config, folder), force=arguments.force)
     return 0
 
 
-def _local_folder(config: RunConfig) -> Path:
-    path = config.run.path("raw")
-    if "://" in path:
-        raise UserError(
-            f"the demo's raw tables are made in a local folder, however: run.out is {config.run.out!r}; "
-            "copy them there and run jobs.build_dataset"
-        )
-    return Path(path)
+def _make(config: RunConfig, folder: Path) -> dict[str, dict[str, int]]:
+    spark = build_session(config.spark, app_name=f"{config.run.name}: raw tables")
+    try:
+        return _write(read_package(spark), folder)
+    finally:
+        spark.stop()
 
 
 def _write(package: Mapping[str, DataFrame], folder: Path) -> dict[str, dict[str, int]]:

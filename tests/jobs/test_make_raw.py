@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from jobs.config import RunConfig
-from jobs.make_raw import COMPLETE, main
+from jobs.make_raw import main
+from jobs.raw_folder import COMPLETE
 from m2m_model.contracts.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
