@@ -6,6 +6,7 @@ from pydantic import Field
 
 from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
+from training.engagement.config import EngagementConfig
 
 
 class TrainConfig(StrictConfig):
@@ -74,3 +75,4 @@ class TrainingConfig(StrictConfig):
     predict: PredictConfig = PredictConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
+    engagement: EngagementConfig = EngagementConfig()

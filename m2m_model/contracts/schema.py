@@ -30,7 +30,7 @@ from m2m_model.contracts.spec import AMOUNTS, DatasetSpec, SequenceColumn, expos
 KEYS = ("advertiser_id", "scenario_id", "as_of")
 FORECASTS = ("mean", "point", "smape")
 """Kinds of forecast that predictions carry per task, see the README's "Point forecasts"."""
-QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+QUANTILES = {"p05": 0.05, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95}
 """Quantiles that predictions carry per count and spend, where the model has a predictive distribution."""
 
 

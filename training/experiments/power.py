@@ -36,7 +36,7 @@ def units_needed(
     if difference <= 0:
         raise UserError(f"the difference to detect must be above 0, however: {difference}")
     factor = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    return math.ceil((factor * deviation / difference) ** 2 / (treated_share * (1 - treated_share)))
+    return math.ceil(float(factor * deviation / difference) ** 2 / (treated_share * (1 - treated_share)))
 
 
 def _check(treated_share: float, alpha: float, power: float) -> None:
