@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from m2m_model.contracts.config import StrictConfig
-from m2m_model.contracts.spec import Scope
+from m2m_model.contracts.spec import AMOUNTS, Outcome, Scope, TaskKind
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 LONGEST_CALENDAR = 7305
@@ -129,12 +129,30 @@ class FeaturesConfig(StrictConfig):
 
 
 class TaskConfig(StrictConfig):
-    """A label: a Spark SQL aggregate per day in the own scenario, summed over the horizon."""
+    """A label: a Spark SQL aggregate per day in the own scenario, summed over the horizon.
 
+    ``count`` and ``spend`` (heavy-tailed) are that sum; a ``rate`` is it per the sum of ``exposure``, another aggregate
+    over the same table; a ``binary`` task is whether the sum is positive (``outcome = "any"``) or 0 (``"none"``).
+    """
+
+    kind: TaskKind = "count"
     expr: str
     table: str = "performance"
     unit: str
     daily_max: int | None = Field(default=None, ge=1)
+    exposure: str | None = None
+    outcome: Outcome | None = None
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        for name, kinds in (("daily_max", AMOUNTS), ("exposure", ("rate",)), ("outcome", ("binary",))):
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise ValueError(
+                    f"{name} belongs to tasks of kind {' or '.join(kinds)}, however: kind is {self.kind!r}"
+                )
+            if getattr(self, name) is None and kinds == (self.kind,):
+                raise ValueError(f"a task of kind {self.kind!r} needs {name}")
+        return self
 
 
 class PopulationConfig(StrictConfig):

@@ -32,6 +32,14 @@ class Value:
     """Whether it must be an exact integer after scaling (tasks)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskScales:
+    """Decimal digits of a task's daily value and, of a rate, of its exposure."""
+
+    value: int
+    exposure: int
+
+
 @dataclass(frozen=True)
 class Source:
     table: str
@@ -42,14 +50,17 @@ class Source:
         return next(i for i, value in enumerate(self.values) if value.expr == expr and value.exact == exact)
 
 
-def declared_sources(config: EtlConfig, scales: Mapping[str, int]) -> tuple[Source, ...]:
+def declared_sources(config: EtlConfig, scales: Mapping[str, TaskScales]) -> tuple[Source, ...]:
     """Sources that a config's features, tasks (with their decimal ``scales``) and activity rule need."""
     wanted = [
         (feature.table or name, feature.scope != "advertiser", Value(feature.expr))
         for name in ("behavior", "performance")
         for feature in getattr(config.features, name).values()
     ]
-    wanted += [(task.table, True, Value(task.expr, scales[name], True)) for name, task in config.tasks.items()]
+    for name, task in config.tasks.items():
+        wanted.append((task.table, True, Value(task.expr, scales[name].value, True)))
+        if task.exposure is not None:
+            wanted.append((task.table, True, Value(task.exposure, scales[name].exposure, True)))
     wanted.append((config.population.table, True, Value(config.population.activity)))
     return _grouped(wanted)
 
@@ -58,13 +69,16 @@ def spec_sources(spec: DatasetSpec) -> tuple[Source, ...]:
     """Sources that a frozen spec needs."""
     columns = (*spec.behavior, *spec.performance)
     wanted = [(column.table, column.scope != "advertiser", Value(column.expr)) for column in columns]
-    wanted += [(task.table, True, Value(task.expr, task.scale, True)) for task in spec.tasks]
+    for task in spec.tasks:
+        wanted.append((task.table, True, Value(task.expr, task.scale, True)))
+        if task.exposure is not None:
+            wanted.append((task.table, True, Value(task.exposure.expr, task.exposure.scale, True)))
     wanted.append((spec.activity.table, True, Value(spec.activity.expr)))
     return _grouped(wanted)
 
 
-def task_scales(config: EtlConfig, tables: Mapping[str, DataFrame]) -> dict[str, int]:
-    """Decimal digits of each task's daily value; checks every aggregate expression of the config on the way."""
+def task_scales(config: EtlConfig, tables: Mapping[str, DataFrame]) -> dict[str, TaskScales]:
+    """Decimal digits of each task's daily values; checks every aggregate expression of the config on the way."""
     for name in ("behavior", "performance"):
         for feature, declared in getattr(config.features, name).items():
             table = declared.table or name
@@ -78,14 +92,20 @@ def task_scales(config: EtlConfig, tables: Mapping[str, DataFrame]) -> dict[str,
         )
     scales = {}
     for name, task in config.tasks.items():
-        kind = aggregate_type(tables[task.table], task.expr, owner=f"tasks.{name}")
-        if not isinstance(kind, T.IntegralType | T.DecimalType | T.BooleanType):
-            raise UserError(
-                f"tasks.{name}: expression {task.expr!r} must give integers or decimals, so that sums are exact, "
-                f"however: {kind.simpleString()}"
-            )
-        scales[name] = kind.scale if isinstance(kind, T.DecimalType) else 0
+        table, owner = tables[task.table], f"tasks.{name}"
+        exposure = 0 if task.exposure is None else _scale(table, task.exposure, owner=f"{owner}.exposure")
+        scales[name] = TaskScales(value=_scale(table, task.expr, owner=owner), exposure=exposure)
     return scales
+
+
+def _scale(table: DataFrame, expr: str, *, owner: str) -> int:
+    kind = aggregate_type(table, expr, owner=owner)
+    if not isinstance(kind, T.IntegralType | T.DecimalType | T.BooleanType):
+        raise UserError(
+            f"{owner}: expression {expr!r} must give integers or decimals, so that sums are exact, "
+            f"however: {kind.simpleString()}"
+        )
+    return kind.scale if isinstance(kind, T.DecimalType) else 0
 
 
 def fact_rows(

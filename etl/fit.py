@@ -12,12 +12,13 @@ from pyspark.sql import functions as F
 from etl.attributes import AttributeTable
 from etl.config import AttributeConfig, EtlConfig
 from etl.discretize import quantile_edges
-from etl.facts import PROFILE_SOURCE, Source
+from etl.facts import PROFILE_SOURCE, Source, TaskScales
 from m2m_model.contracts.spec import (
     ActivitySpec,
     AttributeFeature,
     BucketFeature,
     DatasetSpec,
+    ExposureSpec,
     SequenceColumn,
     SequenceName,
     TaskSpec,
@@ -34,7 +35,7 @@ def fit_spec(
     attributes: AttributeTable,
     train_days: Sequence[datetime.date],
     scenarios: Sequence[str],
-    scales: Mapping[str, int],
+    scales: Mapping[str, TaskScales],
     advertiser_id_type: str,
 ) -> DatasetSpec:
     """The spec of a dataset whose training as-of days are ``train_days``.
@@ -67,11 +68,14 @@ def fit_spec(
             "tasks": [
                 TaskSpec(
                     name=name,
+                    kind=task.kind,
                     unit=task.unit,
                     table=task.table,
                     expr=task.expr,
-                    scale=scales[name],
+                    scale=scales[name].value,
                     daily_max=task.daily_max,
+                    exposure=ExposureSpec(expr=task.exposure, scale=scales[name].exposure) if task.exposure else None,
+                    outcome=task.outcome,
                     mean_label=0.0,
                     max_label=0.0,
                 )

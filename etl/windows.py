@@ -15,6 +15,7 @@ import pyarrow as pa
 from etl.discretize import bucket_ids, word_ids
 from etl.facts import PROFILE_SOURCE, Source
 from etl.quality import refuse_inexact
+from etl.task_values import Window, history_windows, running_totals, task_values, window_sums
 from m2m_model.contracts.schema import dataset_schema, sequence_type
 from m2m_model.contracts.spec import MISSING_ID, ZERO_ID, DatasetSpec, SequenceColumn
 
@@ -98,10 +99,12 @@ class _Calendars:
         self.ids = {name: self._ids(spec.sequence(name)) for name in ("behavior", "performance")}
         self.dense = self._dense([c for c in (*spec.behavior, *spec.performance) if c.dense])
         tasks = [self._exact(task.table, task.expr, exact=True) for task in spec.tasks]
-        self.totals = _running_totals(np.stack(tasks, axis=-1))
+        self.totals = running_totals(np.stack(tasks, axis=-1))
         refuse_inexact(self.totals[:, :, -1], spec)
+        per = {i: self._exact(t.table, t.exposure.expr, exact=True) for i, t in enumerate(spec.tasks) if t.exposure}
+        self.exposures = {task: running_totals(calendar) for task, calendar in per.items()}
         active = self._exact(spec.activity.table, spec.activity.expr, exact=False) > 0
-        self.active = _running_totals(active.astype(np.int64))
+        self.active = running_totals(active.astype(np.int64))
 
     def _column(
         self, table: str, by_scenario: bool, expr: str, *, exact: bool = False
@@ -150,12 +153,6 @@ class _Calendars:
         return calendar
 
 
-def _running_totals(calendar: np.ndarray) -> np.ndarray:
-    """[A, S, C, ...] -> [A, S, C + 1, ...]: entry c is the sum of the days before c. Exact on integers."""
-    padding = [(0, 0), (0, 0), (1, 0)] + [(0, 0)] * (calendar.ndim - 3)
-    return np.pad(np.cumsum(calendar, axis=2), padding)
-
-
 def signed_log1p(values: np.ndarray) -> np.ndarray:
     """sign(x) log(1 + |x|) as float32, 0 for NaN."""
     values = np.nan_to_num(values)
@@ -188,26 +185,29 @@ def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as
         "profile_ids": _profile_ids(facts, plan, as_of)[a],
         "attribute_ids": plan.attribute_ids[index][s],
     }
-    history = _history(cal.totals, a, s, end, begin, spec)
+    history = _task_values(cal, a, s, history_windows(spec, begin, end), spec)
     dense = cal.dense[a, s, begin:end].transpose(0, 2, 1).reshape(len(a), -1)
     columns["dense"] = np.concatenate([dense, signed_log1p(history.reshape(len(a), -1))], axis=1)
     for position, task in enumerate(spec.tasks):
         columns[f"history_{task.name}"] = history[:, position]
     if plan.labels:
         today = as_of.day - plan.start + 1
-        labels = cal.totals[a, s, today + spec.horizon] - cal.totals[a, s, today]
+        windows = [(today, today + spec.horizon)]
+        labels = _task_values(cal, a, s, windows, spec)
         for position, task in enumerate(spec.tasks):
-            columns[f"label_{task.name}"] = labels[:, position] / 10**task.scale
+            columns[f"label_{task.name}"] = labels[:, position, 0]
+            if task.exposure is not None:
+                exposed = window_sums(cal.exposures[position], a, s, windows)[:, 0]
+                columns[f"exposure_{task.name}"] = exposed / 10**task.exposure.scale
     schema = dataset_schema(spec, labels=plan.labels)
     return pa.RecordBatch.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
-def _history(totals: np.ndarray, a: np.ndarray, s: np.ndarray, end: int, begin: int, spec: DatasetSpec) -> np.ndarray:
-    """[N, M, weeks + 1]: weekly sums, most recent first, then the T-day sum."""
-    ends = end - 7 * np.arange(spec.history_weeks)
-    windows = [(stop - 7, stop) for stop in ends] + [(begin, end)]
-    sums = np.stack([totals[a, s, stop] - totals[a, s, start] for start, stop in windows], axis=-1)
-    return sums / 10.0 ** np.array([task.scale for task in spec.tasks])[None, :, None]
+def _task_values(
+    cal: _Calendars, a: np.ndarray, s: np.ndarray, windows: Sequence[Window], spec: DatasetSpec
+) -> np.ndarray:
+    exposures = {task: window_sums(totals, a, s, windows) for task, totals in cal.exposures.items()}
+    return task_values(window_sums(cal.totals, a, s, windows), exposures, spec)
 
 
 def _profile_ids(facts: Facts, plan: WindowPlan, as_of: AsOf) -> np.ndarray:

@@ -145,12 +145,17 @@ def publish_model(
 ) -> Manifest:
     """Publish the best weights with all that predicting needs; readers see all of it or the previous model."""
     folder, generation = Folder.at(location), new_generation()
-    losses = [asdict(losses) for losses in snapshot.state.history]
+    weights = snapshot.best if snapshot.best is not None else snapshot.model
+    training = {
+        "epochs": [asdict(losses) for losses in snapshot.state.history],
+        "best_validation_loss": snapshot.state.best_loss,
+        "parameters": sum(tensor.numel() for tensor in weights.values()),
+    }
     files = {
-        MODEL: _tensor_bytes(snapshot.best if snapshot.best is not None else snapshot.model),
+        MODEL: _tensor_bytes(weights),
         SPEC: spec.to_json().encode(),
         CONFIG: _json_bytes(content),
-        TRAINING: _json_bytes({"epochs": losses, "best_validation_loss": snapshot.state.best_loss}),
+        TRAINING: _json_bytes(training),
         FORECAST_RULES: _json_bytes(rules.model_dump(mode="json")),
     }
     entries: list[FileEntry] = []

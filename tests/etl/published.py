@@ -26,7 +26,7 @@ def read_spec(folder: Path, manifest: Manifest) -> DatasetSpec:
 
 
 def features(table: pa.Table) -> pa.Table:
-    return table.select([name for name in table.column_names if not name.startswith("label_")])
+    return table.select([name for name in table.column_names if not name.startswith(("label_", "exposure_"))])
 
 
 def feature_hash(table: pa.Table) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder
+from m2m_model.model import parameter_count
 from m2m_model.zoo.registry import build_model
 from tests.training.tiny import MODEL, SPEC, same_rules
 from training.checkpoint import (
@@ -103,6 +104,7 @@ def test_a_published_model_has_the_best_weights(tmp_path: Path) -> None:
     assert (model.spec, model.rules, model.version) == (SPEC, RULES, manifest.generation)
     assert all(torch.equal(model.module.state_dict()[name], tensor) for name, tensor in (saved.best or {}).items())
     losses = json.loads(next(tmp_path.rglob("training.json")).read_text())
+    assert losses["parameters"] == parameter_count(model.module)
     assert losses["epochs"] == [{"epoch": 0, "step": 3, "train": 0.1 + 0.2, "validation": 1 / 3}]
 
 

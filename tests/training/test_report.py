@@ -110,7 +110,7 @@ def publish_run(root: Path, *, rows: int = 60) -> tuple[ReportInputs, list[Metri
         str(root / "dataset"), "dataset", tables, histograms=histograms(("train", "validation", "test"))
     )
     epochs = [{"epoch": e, "step": 9 * (e + 1), "train": 1 / (e + 1), "validation": 1.2 / (e + 1)} for e in range(3)]
-    training = json.dumps({"epochs": epochs, "best_validation_loss": 0.4}).encode()
+    training = json.dumps({"epochs": epochs, "best_validation_loss": 0.4, "parameters": 1234}).encode()
     version = publish_files(root / "model", "model", {"training.json": training}, {})
     source = Source(location=str(root / "dataset"), spec=SPEC, batch_size=32)
     metrics = publish_evaluation(root / "evaluation", source, dataset, version)

@@ -79,7 +79,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
     training = json.loads(_file(Folder.at(inputs.model), model, role="training.json"))
     page = _render(
         inputs=inputs,
-        facts=_facts(inputs, dataset, model, evaluation, name),
+        facts=_facts(inputs, dataset, model, evaluation, f"{name}, {training['parameters']:,} parameters"),
         headline=headline_table(metrics),
         cells=[cell_table(metrics, m, f) for m, f in _METRIC_ORDER],
         history=history_table(metrics),
@@ -230,10 +230,10 @@ def _pictures(metrics: Metrics, rows: pa.Table, training: Mapping[str, Any]) -> 
 
 
 def _facts(
-    inputs: ReportInputs, dataset: Manifest, model: Manifest, evaluation: Manifest, name: str
+    inputs: ReportInputs, dataset: Manifest, model: Manifest, evaluation: Manifest, what: str
 ) -> list[tuple[str, str]]:
     """What was run, line by line."""
-    facts = [("run", inputs.name), ("command", inputs.command), ("model", f"{name}, generation {model.generation}")]
+    facts = [("run", inputs.name), ("command", inputs.command), ("model", f"{what}, generation {model.generation}")]
     rows = dataset.content.get("rows_by_scenario", {})
     for split, (first, last) in dataset.content.get("splits", {}).items():
         facts.append((split, f"as-of {first} to {last}, {sum(rows.get(split, {}).values()):,} rows"))
