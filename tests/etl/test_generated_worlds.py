@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from pyspark.sql import SparkSession
 
 from etl.build import build_dataset, build_day
+from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.schema import sorted_rows_hash
 from tests.etl.compare import compare
 from tests.etl.generated import worlds
@@ -41,6 +42,17 @@ def test_generated_worlds(spark: SparkSession, case: tuple) -> None:  # type: ig
         assert compare(reference, out, manifest) == manifest.rows
         day = reference.as_of_days["test"][0]
         if reference.keys("live", day) and world.config.population.evaluate == "live":
-            features = build_day(spark, world.config, spec, date=day, raw=raw, out=str(out / "day"), as_known_at=known)
+            trained_on = Histograms.beside(out / "spec.json", spec)
+            features = build_day(
+                spark,
+                world.config,
+                spec,
+                date=day,
+                raw=raw,
+                out=str(out / "day"),
+                as_known_at=known,
+                trained_on=trained_on,
+            )
+            assert features.content["drift"].keys() == {"features"}
             whole = read_rows(out, manifest, split="test", dt=day.isoformat())
             assert sorted_rows_hash(read_rows(out / "day", features)) == feature_hash(whole)
