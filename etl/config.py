@@ -156,7 +156,7 @@ class TaskConfig(StrictConfig):
 
 
 class PopulationConfig(StrictConfig):
-    """Eligible: active on at least ``min_active_days`` of the T days in the scenario.
+    """Eligible: active on at least ``min_active_days`` of the T days in the scenario, which has a snapshot by then.
 
     ``own``: rows are eligible (advertiser, scenario) pairs. ``live``: rows are advertisers eligible in any scenario
     times all live scenarios, which is who is predicted.

@@ -165,7 +165,8 @@ def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as
     end = as_of.day - spec.availability_lag_days - plan.start + 1
     begin = end - spec.sequence_length
     active_days = cal.active[:, :, end] - cal.active[:, :, begin]
-    eligible = active_days >= spec.activity.min_active_days
+    # A scenario exists from its first snapshot on, whatever facts it has before.
+    eligible = (active_days >= spec.activity.min_active_days) & plan.live[index]
     if as_of.population == "own":
         chosen = eligible
     else:

@@ -4,6 +4,7 @@ import datetime
 import random
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +12,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from etl.build import build_dataset
+from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.schema import dataset_schema
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Manifest
 from tests.etl.published import live_manifest, read_rows, read_spec
 from tests.etl.raw_world import DAY, FIRST_DAY, Shape, World, make_world
 from tests.etl.reference import Reference, Split
+from tests.etl.slow_counts import slow_counts
 
 pytestmark = pytest.mark.spark
 SAMPLE = 400
@@ -26,6 +29,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 @dataclass(frozen=True, kw_only=True)
 class Built:
     world: World
+    out: Path
     reference: Reference
     manifest: Manifest
     spec: DatasetSpec
@@ -70,6 +74,7 @@ def built(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory:
     assert returned == manifest
     return Built(
         world=world,
+        out=out,
         reference=Reference.of_folder(world.config, folder / "raw", known),
         manifest=manifest,
         spec=read_spec(out, manifest),
@@ -147,6 +152,17 @@ def test_label_statistics_are_over_training_rows(built: Built) -> None:
         labels = [built.reference.task_sum(task.name, key, key[2] + DAY, horizon) for key in train]
         assert task.mean_label == pytest.approx(sum(labels) / len(labels), rel=1e-9)
         assert task.max_label == max(labels)
+
+
+def test_histograms_and_key_counts_are_those_of_the_rows(built: Built) -> None:
+    rows = {split: table.to_pylist() for split, table in built.splits.items()}
+    published = Histograms.beside(built.out / "spec.json", built.spec)
+    assert published is not None
+    assert published.splits == {split: slow_counts(built.spec, of_split) for split, of_split in rows.items()}
+    assert built.manifest.content["drift"] == published.drift()
+    keys = Counter((*row["attribute_ids"], *row["profile_ids"]) for row in rows["train"])
+    found = built.manifest.content["key_multiplicity"]
+    assert (found["rows"], found["distinct_keys"], found["exact"]) == (len(rows["train"]), len(keys), True)
 
 
 @pytest.mark.parametrize("split", SPLITS)

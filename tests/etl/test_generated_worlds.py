@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from pyspark.sql import SparkSession
 
 from etl.build import build_dataset, build_day
+from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.schema import sorted_rows_hash
+from tests.etl.compare import compare
 from tests.etl.generated import worlds
 from tests.etl.published import feature_hash, read_rows, read_spec
 from tests.etl.reference import Reference
@@ -37,19 +39,20 @@ def test_generated_worlds(spark: SparkSession, case: tuple) -> None:  # type: ig
         raw, out = world.write(Path(name, "raw")), Path(name, "out")
         manifest = build_dataset(spark, world.config, raw=raw, out=str(out), as_known_at=known)
         reference, spec = Reference.of_world(world, known), read_spec(out, manifest)
-        assert list(spec.scenarios) == reference.scenarios
-        for sequence in ("behavior", "performance"):
-            columns = {column.name: column.edges for column in spec.sequence(sequence)}  # type: ignore[arg-type]
-            assert columns == {name: reference.edges[name] for name, *_ in reference.columns(sequence)}  # type: ignore[arg-type]
-        for split, keys in reference.split_keys.items():
-            rows = read_rows(out, manifest, split=split).to_pylist()
-            found = {(row["advertiser_id"], row["scenario_id"], row["as_of"]): row for row in rows}
-            assert len(found) == len(rows)
-            assert found.keys() == set(keys)
-            for key in keys:
-                assert found[key] == reference.row(key), key
+        assert compare(reference, out, manifest) == manifest.rows
         day = reference.as_of_days["test"][0]
         if reference.keys("live", day) and world.config.population.evaluate == "live":
-            features = build_day(spark, world.config, spec, date=day, raw=raw, out=str(out / "day"), as_known_at=known)
+            trained_on = Histograms.beside(out / "spec.json", spec)
+            features = build_day(
+                spark,
+                world.config,
+                spec,
+                date=day,
+                raw=raw,
+                out=str(out / "day"),
+                as_known_at=known,
+                trained_on=trained_on,
+            )
+            assert features.content["drift"].keys() == {"features"}
             whole = read_rows(out, manifest, split="test", dt=day.isoformat())
             assert sorted_rows_hash(read_rows(out / "day", features)) == feature_hash(whole)

@@ -15,6 +15,7 @@ from etl.statistics import KeyCounts, Statistics
 from m2m_model.contracts.drift import Histograms, feature_sizes, population_stability_index
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
+from tests.etl.slow_counts import slow_counts
 from tests.etl.specs import small_spec
 
 COUNTS = st.lists(st.integers(0, 10**6), min_size=2, max_size=6)
@@ -40,23 +41,6 @@ def rows_of(spec: DatasetSpec, seed: int, count: int) -> pa.RecordBatch:
     )
 
 
-def slow_counts(spec: DatasetSpec, batches: list[pa.RecordBatch]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, Counter[int]] = {name: Counter() for name in feature_sizes(spec)}
-    for row in (row for batch in batches for row in batch.to_pylist()):
-        for sequence in ("behavior", "performance"):
-            features = spec.sequence(sequence)  # type: ignore[arg-type]
-            for day in range(3, 10):
-                for position, feature in enumerate(features):
-                    found[f"{sequence}.{feature.name}"][row[f"{sequence}_ids"][day * len(features) + position]] += 1
-        for group, column, attributes in (
-            ("profile", "profile_ids", spec.profile),
-            ("scenario", "attribute_ids", spec.scenario_attributes),
-        ):
-            for position, attribute in enumerate(attributes):
-                found[f"{group}.{attribute.name}"][row[column][position]] += 1
-    return {name: tuple(found[name][index] for index in range(size)) for name, size in feature_sizes(spec).items()}
-
-
 def test_histograms_count_the_newest_week_of_every_row(spec: DatasetSpec) -> None:
     batches = {"train": [rows_of(spec, seed, 40) for seed in range(3)], "test": [rows_of(spec, 9, 25)]}
     tasks = [Statistics(spec), Statistics(spec)]
@@ -65,10 +49,9 @@ def test_histograms_count_the_newest_week_of_every_row(spec: DatasetSpec) -> Non
             tasks[number % 2].add(split, batch.slice(5) if number == 2 else batch)
     batches["train"][2] = batches["train"][2].slice(5)
     merged = Statistics.merged(spec, [task.to_json() for task in tasks])
-    assert merged.histograms().splits == {split: slow_counts(spec, of_split) for split, of_split in batches.items()}
-    keys = Counter(
-        (*row["attribute_ids"], *row["profile_ids"]) for batch in batches["train"] for row in batch.to_pylist()
-    )
+    rows = {split: [row for batch in of_split for row in batch.to_pylist()] for split, of_split in batches.items()}
+    assert merged.histograms().splits == {split: slow_counts(spec, of_split) for split, of_split in rows.items()}
+    keys = Counter((*row["attribute_ids"], *row["profile_ids"]) for row in rows["train"])
     found = merged.keys.summary()
     assert (found["rows"], found["distinct_keys"], found["exact"]) == (115, len(keys), True)
     assert found["keys_by_rows"] == {

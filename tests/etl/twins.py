@@ -34,6 +34,15 @@ def _filtered(inner: str, column: str, wanted: str) -> Aggregate:
     return lambda rows: of([row for row in rows if row[column] == wanted])
 
 
+def _fold_where(name: str, condition: str, sign: str, wanted: str, column: str) -> Aggregate:
+    fold = _fold(name, column)
+
+    def holds(row: Row) -> bool:
+        return row[condition] is not None and (row[condition] == wanted) == (sign == "=")
+
+    return lambda rows: fold([row for row in rows if holds(row)])
+
+
 def _divided(above: str, below: str) -> Aggregate:
     dividend, divisor = aggregate(above), aggregate(below)
 
@@ -70,6 +79,7 @@ _AGGREGATES: tuple[tuple[str, Callable[..., Aggregate]], ...] = (
     (r"count\(distinct (\w+)\)", lambda column: lambda rows: len(set(_values(rows, column)))),
     (r"count_if\((\w+) = '(\w+)'\)", lambda c, wanted: lambda rows: sum(row[c] == wanted for row in rows)),
     (r"(sum|max|min)\((\w+)\)", _fold),
+    (r"(sum|max|min)\(case when (\w+) (=|<>) '(\w+)' then (\w+) end\)", _fold_where),
     (r"((?:sum|max|min|count)\([\w* ]+\)) filter \(where (\w+) = '(\w+)'\)", _filtered),
     (r"try_divide\((.+\)), (.+)\)", _divided),
     (r"coalesce\((.+), (\d+)\)", _coalesced),
@@ -90,13 +100,15 @@ _SCALARS: tuple[tuple[str, Callable[..., Scalar]], ...] = (
 @cache
 def aggregate(expr: str) -> Aggregate:
     """The twin of an aggregate expression over the rows of one key and day."""
-    return _twin(expr, _AGGREGATES)
+    twin: Aggregate = _twin(expr, _AGGREGATES)
+    return twin
 
 
 @cache
 def scalar(expr: str) -> Scalar:
     """The twin of an attribute's expression over a snapshot and an as-of day."""
-    return _twin(expr, _SCALARS)
+    twin: Scalar = _twin(expr, _SCALARS)
+    return twin
 
 
 def _twin(expr: str, forms: tuple[tuple[str, Callable[..., Any]], ...]) -> Any:

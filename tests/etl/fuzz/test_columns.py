@@ -1,6 +1,7 @@
 """Every column of every raw table missing, renamed, and of every wrong type: refused before any row is read.
 
-A type is harmless where the declared expressions mean the same with it, such as a bigint summed instead of an int.
+A type is harmless where the declared expressions mean the same with it, such as a bigint summed instead of an int, or
+where only a row can tell, such as a word that is no number.
 """
 
 import re
@@ -52,9 +53,9 @@ HARMLESS = {
     ("behavior", "happened"): {"timestamp"},
     ("behavior", "arrived_at"): {"timestamp"},
     ("behavior", "scenario_id"): {"string"},
-    ("behavior", "event"): {"string", "binary"},
+    ("behavior", "event"): {"string", "binary", "void"},
     ("behavior", "amount"): EXACT,
-    ("behavior", "item"): set(TYPES) - {"map<string,int>"},
+    ("behavior", "item"): set(TYPES),
     ("performance", "advertiser_id"): IDS,
     ("performance", "day"): {"date"},
     ("performance", "landed"): {"timestamp"},
@@ -72,7 +73,7 @@ HARMLESS = {
     ("profile", "day"): {"date"},
     ("profile", "industry"): WORDS,
     ("profile", "tier"): WORDS,
-    ("profile", "wallet"): NUMBERS,
+    ("profile", "wallet"): NUMBERS | {"string", "void"},
     ("scenarios", "scenario_id"): {"string"},
     ("scenarios", "day"): {"date"},
     ("scenarios", "medium"): WORDS,
