@@ -19,7 +19,8 @@ from pyspark.sql import SparkSession
 
 from etl.config import EtlConfig, FloorsConfig, SyntheticConfig
 from etl.sources.synthetic.generate import make_world, map_blocks
-from etl.sources.synthetic.posterior import FilterSize, posterior_states
+from etl.sources.synthetic.particle_filter import FilterSize
+from etl.sources.synthetic.posterior import posterior_states
 from etl.sources.synthetic.simulate import BLOCK_ADVERTISERS, TRUTH, Block, block_sizes, simulate, stream
 from etl.sources.synthetic.truth import FORECASTS, TASKS, Samples, States, best_forecasts, draw_labels, true_states
 from etl.sources.synthetic.world import World

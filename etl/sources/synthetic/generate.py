@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +27,8 @@ from m2m_model.contracts.store import Folder
 
 MOST_PARTITIONS = 4096
 RESULT_SCHEMA = "result string"
+Made = dict[str, dict[str, Any]]
+"""Rows, bytes, late rows, bad rows and sums of some blocks; all of it adds up."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def make_world(raw: RawConfig) -> World:
 
 def generate(
     spark: SparkSession, raw: RawConfig, config: SyntheticConfig, *, folder: str, partitions: int | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Write performance, behavior, profile and scenarios under ``folder``, an empty one; returns what was made.
 
     ``partitions`` defaults to one per block; it changes no file.
@@ -91,7 +94,7 @@ def map_blocks(
 
 def write_blocks(batches: Iterator[pa.RecordBatch], job: Job) -> Iterator[pa.RecordBatch]:
     """Write the blocks of one partition; yields one JSON text with the sums over them."""
-    made: dict[str, dict] | None = None  # type: ignore[type-arg]
+    made: Made | None = None
     for batch in batches:
         for number in batch.column(0).to_pylist():
             one = _write_block(job, number)
@@ -100,7 +103,7 @@ def write_blocks(batches: Iterator[pa.RecordBatch], job: Job) -> Iterator[pa.Rec
         yield pa.RecordBatch.from_pydict({"result": [json.dumps(made)]})
 
 
-def _write_block(job: Job, number: int) -> dict[str, dict]:  # type: ignore[type-arg]
+def _write_block(job: Job, number: int) -> Made:
     world, config = job.world, job.config
     block = simulate(world, seed=config.seed, block=number, count=block_sizes(config.advertisers)[number])
     tables = raw_tables(world, block, seed=config.seed, late_rate=config.late_rate)
@@ -126,7 +129,7 @@ def _write(folder: Folder, path: str, table: pa.Table) -> int:
     return len(content)
 
 
-def _add(one: dict[str, dict], other: dict[str, dict]) -> dict[str, dict]:  # type: ignore[type-arg]
+def _add(one: Made, other: Made) -> Made:
     added = {
         part: {name: count + other[part][name] for name, count in one[part].items()}
         for part in ("rows", "bytes", "late", "bad")
