@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from etl.sources.synthetic.generate import make_world
+from etl.sources.synthetic.generate import make_world, synthetic_config
 from etl.sources.synthetic.simulate import Block, block_sizes, simulate
 from etl.sources.synthetic.world import GONE, PAUSED, RUNNING, World
 from jobs.config import RunConfig, argument_parser, run_job
@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, default=12)
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
-    world, seed = make_world(config.raw), config.synthetic.seed
-    sizes = block_sizes(config.synthetic.advertisers)[: arguments.blocks]
-    blocks = [simulate(world, seed=seed, block=number, count=count) for number, count in enumerate(sizes)]
+    world, synthetic = make_world(config.raw), synthetic_config(config)
+    sizes = block_sizes(synthetic.advertisers)[: arguments.blocks]
+    blocks = [simulate(world, seed=synthetic.seed, block=number, count=count) for number, count in enumerate(sizes)]
     arguments.out.mkdir(parents=True, exist_ok=True)
     figures = {
         "days": days(world, blocks),

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from etl.config import RawConfig, SyntheticConfig
+from etl.config import EtlConfig, RawConfig, SyntheticConfig
 from etl.sources.synthetic.dirt import with_bad_rows
 from etl.sources.synthetic.events import TIMEZONE, raw_tables
 from etl.sources.synthetic.parameters import Parameters
@@ -40,6 +40,17 @@ class Job:
     folder: str
 
 
+def synthetic_config(config: EtlConfig) -> SyntheticConfig:
+    """The run's ``[synthetic]`` section.
+
+    Raises:
+        UserError: there is none.
+    """
+    if config.synthetic is None:
+        raise UserError("the config must have a section [synthetic], as jobs/configs/synthetic.toml has, however: none")
+    return config.synthetic
+
+
 def make_world(raw: RawConfig) -> World:
     """The frozen world on the calendar of ``raw``.
 
@@ -51,16 +62,14 @@ def make_world(raw: RawConfig) -> World:
     return World(Parameters(), raw.first_day, (raw.last_day - raw.first_day).days + 1)
 
 
-def generate(
-    spark: SparkSession, raw: RawConfig, config: SyntheticConfig, *, folder: str, partitions: int | None = None
-) -> dict[str, Any]:
+def generate(spark: SparkSession, config: EtlConfig, *, folder: str, partitions: int | None = None) -> dict[str, Any]:
     """Write performance, behavior, profile and scenarios under ``folder``, an empty one; returns what was made.
 
     ``partitions`` defaults to one per block; it changes no file.
     """
-    world = make_world(raw)
-    job = Job(world, config, folder)
-    blocks = len(block_sizes(config.advertisers))
+    world, synthetic = make_world(config.raw), synthetic_config(config)
+    job = Job(world, synthetic, folder)
+    blocks = len(block_sizes(synthetic.advertisers))
     rows = map_blocks(spark, partial(write_blocks, job=job), blocks, partitions=partitions)
     made = json.loads(rows[0])
     for row in rows[1:]:
@@ -69,8 +78,8 @@ def generate(
     _write(Folder.at(folder), "scenarios/scenarios.parquet", snapshots)
     return {
         "parameters": world.parameters.digest,
-        "synthetic": config.model_dump(),
-        "calendar": [str(raw.first_day), str(raw.last_day)],
+        "synthetic": synthetic.model_dump(),
+        "calendar": [str(config.raw.first_day), str(config.raw.last_day)],
         "rows": made["rows"] | {"scenarios": len(snapshots)},
         "bytes": made["bytes"],
         "late": made["late"],
