@@ -261,8 +261,8 @@ class EtlConfig(StrictConfig):
     checks: ChecksConfig = ChecksConfig()
     dataset: DatasetConfig = DatasetConfig()
     spark: SparkConfig = SparkConfig()
-    synthetic: SyntheticConfig = SyntheticConfig()
-    """Read by ``jobs/make_synthetic.py`` and ``jobs/floors.py`` alone."""
+    synthetic: SyntheticConfig | None = None
+    """Of runs on a synthetic world alone."""
 
     @field_validator("tasks", mode="before")
     @classmethod

@@ -7,27 +7,27 @@ the Monte Carlo error alone: compare with a model's metrics on the same rows. Th
 
 import csv
 import io
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from etl.session import build_session
 from etl.sources.synthetic.floors import FLOORS, write_truth
+from etl.sources.synthetic.generate import synthetic_config
 from etl.sources.synthetic.simulate import BLOCK_ADVERTISERS
 from etl.sources.synthetic.truth import TASKS
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import Folder
 from training.dataset import open_split
 from training.metrics import HEADLINE, OVERALL, MetricRow, MetricSums
 
+FLOORS_CSV = "floors.csv"
 KEYS = ("advertiser_id", "scenario_id", "as_of")
 LABELS = [f"label_{task}" for task in TASKS]
 
@@ -51,18 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = RunConfig.read(arguments.config, arguments.overrides)
     if tuple(config.tasks) != TASKS:
         raise UserError(f"floors are known for the tasks {list(TASKS)}, however: the run has {list(config.tasks)}")
-    samples = _eligible_samples(config)
-    out = Path(config.run.path("floors"))
-    shutil.rmtree(out, ignore_errors=True)
+    floors = synthetic_config(config).floors
+    samples = _eligible_samples(config, floors.blocks)
+    out = Folder.at(config.run.path("floors"))
+    out.filesystem.delete_dir_contents(out.path, missing_dir_ok=True)
     spark = build_session(config.spark, app_name=f"{config.run.name}: floors")
     try:
-        files = write_truth(spark, config, samples, folder=str(out / "truth"))
+        files = write_truth(spark, config, samples, folder=f"{out.uri}/truth")
     finally:
         spark.stop()
-    truth = pads.dataset([str(out / "truth" / name) for name in files]).to_table()
-    rows = list(floor_rows(truth, samples, parts=config.synthetic.floors.filters))
-    (out / "floors.csv").write_text(_to_csv(rows))
-    print(f"floors of {len(samples):,} eligible test rows are in {out / 'floors.csv'}; macro averages:")
+    truth = pa.concat_tables([pq.read_table(out.join("truth", name), filesystem=out.filesystem) for name in files])
+    rows = list(floor_rows(truth, samples, parts=floors.filters))
+    out.replace_bytes(FLOORS_CSV, _to_csv(rows).encode())
+    print(f"floors of {len(samples):,} eligible test rows are in {out.uri}/{FLOORS_CSV}; macro averages:")
     for row in rows:
         if row.scenario == OVERALL:
             print(
@@ -72,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _eligible_samples(config: RunConfig) -> pa.Table:
+def _eligible_samples(config: RunConfig, blocks: int) -> pa.Table:
+    """Keys and labels of the eligible test rows, of the first ``blocks`` blocks or (0) of all."""
     split = open_split(config.run.path("dataset"), "test")
     tables = []
     for entry in split.files:
@@ -80,7 +82,7 @@ def _eligible_samples(config: RunConfig) -> pa.Table:
             tables.append(pq.ParquetFile(stream).read(columns=[*KEYS, "eligible", *LABELS]))
     samples = pa.concat_tables(tables)
     samples = samples.filter(samples["eligible"]).drop_columns(["eligible"])
-    if blocks := config.synthetic.floors.blocks:
+    if blocks:
         samples = samples.filter(pc.less_equal(samples["advertiser_id"], blocks * BLOCK_ADVERTISERS))
     return samples.sort_by([(key, "ascending") for key in KEYS])
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _generate(config: RunConfig, folder: Path) -> dict[str, Any]:
     spark = build_session(config.spark, app_name=f"{config.run.name}: raw tables")
     try:
-        return generate(spark, config.raw, config.synthetic, folder=str(folder))
+        return generate(spark, config, folder=str(folder))
     finally:
         spark.stop()
 
@@ -43,7 +43,8 @@ def _describe(made: dict[str, Any], seconds: float) -> None:
     ):
         print(f"  {title:<58}{'paper':>8}{'here':>8}")
         for line in lines:
-            print(f"    {line['name']:<56}{line['target']:>8.3f}{line['measured']:>8.3f}")
+            measured = "-" if line["measured"] is None else f"{line['measured']:.3f}"
+            print(f"    {line['name']:<56}{line['target']:>8.3f}{measured:>8}")
 
 
 if __name__ == "__main__":

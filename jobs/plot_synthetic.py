@@ -4,14 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from etl.sources.synthetic.generate import make_world
+from etl.sources.synthetic.generate import make_world, synthetic_config
 from etl.sources.synthetic.simulate import Block, block_sizes, simulate
 from etl.sources.synthetic.world import GONE, PAUSED, RUNNING, World
 from jobs.config import RunConfig, argument_parser, run_job
@@ -26,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, default=12)
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
-    world, seed = make_world(config.raw), config.synthetic.seed
-    sizes = block_sizes(config.synthetic.advertisers)[: arguments.blocks]
-    blocks = [simulate(world, seed=seed, block=number, count=count) for number, count in enumerate(sizes)]
+    world, synthetic = make_world(config.raw), synthetic_config(config)
+    sizes = block_sizes(synthetic.advertisers)[: arguments.blocks]
+    blocks = [simulate(world, seed=synthetic.seed, block=number, count=count) for number, count in enumerate(sizes)]
     arguments.out.mkdir(parents=True, exist_ok=True)
     figures = {
         "days": days(world, blocks),
@@ -45,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def days(world: World, blocks: Sequence[Block]) -> Figure:
     """Impressions and advertisers showing ads, by day and scenario."""
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 5.2), sharex=True, layout="constrained")
+    figure: Figure = Figure(figsize=(9, 5.2), layout="constrained")
+    (top, bottom) = figure.subplots(2, 1, sharex=True)
     dates = np.datetime64(world.first_day) + np.arange(world.days)
     for scenario, (name, color) in enumerate(zip(world.parameters.names, COLORS, strict=True)):
         seen = np.sum([block.impressions[..., scenario].sum(axis=1) for block in blocks], axis=0)
@@ -68,7 +65,8 @@ def lives(world: World, block: Block) -> Figure:
     busy = (block.status[..., 0] == RUNNING).mean(axis=0)
     wanted = (0.85, 0.5, 0.3)
     chosen = [int(np.abs(np.where(joined, busy, 9) - part).argmin()) for part in wanted]
-    figure, rows = plt.subplots(len(chosen), 1, figsize=(9, 5.2), sharex=True, layout="constrained")
+    figure: Figure = Figure(figsize=(9, 5.2), layout="constrained")
+    rows = figure.subplots(len(chosen), 1, sharex=True)
     dates = np.datetime64(world.first_day) + np.arange(world.days)
     for axes, advertiser in zip(rows, chosen, strict=True):
         seen, status = block.impressions[:, advertiser, 0], block.status[:, advertiser, 0]
@@ -88,7 +86,8 @@ def lives(world: World, block: Block) -> Figure:
 
 def labels(world: World, blocks: Sequence[Block]) -> Figure:
     """Weekly labels of pairs that ran in the week before: part of zeros, and the law of the others."""
-    figure, rows = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+    figure: Figure = Figure(figsize=(9, 3), layout="constrained")
+    rows = figure.subplots(1, 3)
     for axes, (field, title, unit) in zip(
         rows, (("clicks", "clicks", 1), ("spend", "expenditure", 100), ("gmv", "GMV", 100)), strict=True
     ):
@@ -121,7 +120,8 @@ def correlations(world: World, blocks: Sequence[Block]) -> Figure:
     """Weekly expenditure and clicks of advertisers in two scenarios at once."""
     names = world.parameters.names
     pairs = [("sponsored_search", "news_feed"), ("sponsored_search", "display"), ("news_feed", "display")]
-    figure, grid = plt.subplots(2, 3, figsize=(9, 5.4), layout="constrained")
+    figure: Figure = Figure(figsize=(9, 5.4), layout="constrained")
+    grid = figure.subplots(2, 3)
     for row, (field, title, unit) in zip(grid, (("spend", "expenditure", 100), ("clicks", "clicks", 1)), strict=True):
         for axes, pair in zip(row, pairs, strict=True):
             x, y = (np.concatenate(part) for part in zip(*(_both(b, field, names, pair) for b in blocks), strict=True))

@@ -42,7 +42,7 @@ def _local_folder(config: RunConfig) -> Path:
     path = config.run.path("raw")
     if "://" in path:
         raise UserError(
-            f"raw tables are made in a local folder (on a cluster: one that all its machines share), however: "
-            f"run.out is {config.run.out!r}; copy them there and run jobs.build_dataset"
+            f"raw tables are made in a local folder, however: run.out is {config.run.out!r}; on a cluster take one "
+            "that all its machines share, or copy them there and run jobs.build_dataset"
         )
     return Path(path)

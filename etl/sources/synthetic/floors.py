@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from etl.config import EtlConfig, FloorsConfig, SyntheticConfig
-from etl.sources.synthetic.generate import make_world, map_blocks
-from etl.sources.synthetic.posterior import FilterSize, posterior_states
+from etl.sources.synthetic.generate import make_world, map_blocks, synthetic_config
+from etl.sources.synthetic.particle_filter import FilterSize
+from etl.sources.synthetic.posterior import posterior_states
 from etl.sources.synthetic.simulate import BLOCK_ADVERTISERS, TRUTH, Block, block_sizes, simulate, stream
 from etl.sources.synthetic.truth import FORECASTS, TASKS, Samples, States, best_forecasts, draw_labels, true_states
 from etl.sources.synthetic.world import World
@@ -61,7 +62,7 @@ def write_truth(spark: SparkSession, config: EtlConfig, samples: pa.Table, *, fo
     Raises:
         UserError: the labels are not those of the world that ``config`` describes.
     """
-    world = make_world(config.raw)
+    world, synthetic = make_world(config.raw), synthetic_config(config)
     number = pc.divide(pc.subtract(samples["advertiser_id"], 1), BLOCK_ADVERTISERS)
     keys = {}
     for block in pc.unique(number).to_pylist():
@@ -71,8 +72,8 @@ def write_truth(spark: SparkSession, config: EtlConfig, samples: pa.Table, *, fo
             writer.write_table(chosen)
         keys[block] = sink.getvalue()
     sequence = config.sequence
-    job = Job(world, config.synthetic, sequence.horizon, sequence.availability_lag_days, keys, folder)
-    results = map_blocks(spark, partial(write_blocks, job=job), len(block_sizes(config.synthetic.advertisers)))
+    job = Job(world, synthetic, sequence.horizon, sequence.availability_lag_days, keys, folder)
+    results = map_blocks(spark, partial(write_blocks, job=job), len(block_sizes(synthetic.advertisers)))
     if wrong := [row for row in results if row.startswith("error: ")]:
         raise UserError(wrong[0].removeprefix("error: "))
     return sorted(results)

@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from etl.config import RawConfig, SyntheticConfig
+from etl.config import EtlConfig, RawConfig, SyntheticConfig
 from etl.sources.synthetic.dirt import with_bad_rows
 from etl.sources.synthetic.events import TIMEZONE, raw_tables
 from etl.sources.synthetic.parameters import Parameters
@@ -26,6 +27,8 @@ from m2m_model.contracts.store import Folder
 
 MOST_PARTITIONS = 4096
 RESULT_SCHEMA = "result string"
+Made = dict[str, dict[str, Any]]
+"""Rows, bytes, late rows, bad rows and sums of some blocks; all of it adds up."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class Job:
     world: World
     config: SyntheticConfig
     folder: str
+
+
+def synthetic_config(config: EtlConfig) -> SyntheticConfig:
+    """The run's ``[synthetic]`` section.
+
+    Raises:
+        UserError: there is none.
+    """
+    if config.synthetic is None:
+        raise UserError("the config must have a section [synthetic], as jobs/configs/synthetic.toml has, however: none")
+    return config.synthetic
 
 
 def make_world(raw: RawConfig) -> World:
@@ -48,16 +62,14 @@ def make_world(raw: RawConfig) -> World:
     return World(Parameters(), raw.first_day, (raw.last_day - raw.first_day).days + 1)
 
 
-def generate(
-    spark: SparkSession, raw: RawConfig, config: SyntheticConfig, *, folder: str, partitions: int | None = None
-) -> dict[str, object]:
+def generate(spark: SparkSession, config: EtlConfig, *, folder: str, partitions: int | None = None) -> dict[str, Any]:
     """Write performance, behavior, profile and scenarios under ``folder``, an empty one; returns what was made.
 
     ``partitions`` defaults to one per block; it changes no file.
     """
-    world = make_world(raw)
-    job = Job(world, config, folder)
-    blocks = len(block_sizes(config.advertisers))
+    world, synthetic = make_world(config.raw), synthetic_config(config)
+    job = Job(world, synthetic, folder)
+    blocks = len(block_sizes(synthetic.advertisers))
     rows = map_blocks(spark, partial(write_blocks, job=job), blocks, partitions=partitions)
     made = json.loads(rows[0])
     for row in rows[1:]:
@@ -66,8 +78,8 @@ def generate(
     _write(Folder.at(folder), "scenarios/scenarios.parquet", snapshots)
     return {
         "parameters": world.parameters.digest,
-        "synthetic": config.model_dump(),
-        "calendar": [str(raw.first_day), str(raw.last_day)],
+        "synthetic": synthetic.model_dump(),
+        "calendar": [str(config.raw.first_day), str(config.raw.last_day)],
         "rows": made["rows"] | {"scenarios": len(snapshots)},
         "bytes": made["bytes"],
         "late": made["late"],
@@ -91,7 +103,7 @@ def map_blocks(
 
 def write_blocks(batches: Iterator[pa.RecordBatch], job: Job) -> Iterator[pa.RecordBatch]:
     """Write the blocks of one partition; yields one JSON text with the sums over them."""
-    made: dict[str, dict] | None = None  # type: ignore[type-arg]
+    made: Made | None = None
     for batch in batches:
         for number in batch.column(0).to_pylist():
             one = _write_block(job, number)
@@ -100,7 +112,7 @@ def write_blocks(batches: Iterator[pa.RecordBatch], job: Job) -> Iterator[pa.Rec
         yield pa.RecordBatch.from_pydict({"result": [json.dumps(made)]})
 
 
-def _write_block(job: Job, number: int) -> dict[str, dict]:  # type: ignore[type-arg]
+def _write_block(job: Job, number: int) -> Made:
     world, config = job.world, job.config
     block = simulate(world, seed=config.seed, block=number, count=block_sizes(config.advertisers)[number])
     tables = raw_tables(world, block, seed=config.seed, late_rate=config.late_rate)
@@ -126,7 +138,7 @@ def _write(folder: Folder, path: str, table: pa.Table) -> int:
     return len(content)
 
 
-def _add(one: dict[str, dict], other: dict[str, dict]) -> dict[str, dict]:  # type: ignore[type-arg]
+def _add(one: Made, other: Made) -> Made:
     added = {
         part: {name: count + other[part][name] for name, count in one[part].items()}
         for part in ("rows", "bytes", "late", "bad")

@@ -84,9 +84,11 @@ def priors(world: World, size: np.ndarray, category: np.ndarray, star: np.ndarra
     )
 
 
-def unit_impressions(world: World) -> np.ndarray:
-    """[S]: impressions that make one priced unit, 0 where clicks are priced."""
-    return np.array([1 / s.ctr if s.pricing == "impression" else 0.0 for s in world.parameters.scenarios])
+def priced_units(world: World, scenario: np.ndarray, seen: np.ndarray, clicks: np.ndarray) -> np.ndarray:
+    """What is charged for: clicks, or the impressions that bring one click on average."""
+    by_impression = np.array([s.pricing == "impression" for s in world.parameters.scenarios])[scenario]
+    units: np.ndarray = np.where(by_impression, seen * np.array(world.parameters.column("ctr"))[scenario], clicks)
+    return units
 
 
 def draw_population(world: World, rng: np.random.Generator, *, first_id: int, count: int) -> Population:

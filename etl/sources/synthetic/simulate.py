@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etl.sources.synthetic.population import Population, draw_population, unit_impressions
+from etl.sources.synthetic.population import Population, draw_population, priced_units
 from etl.sources.synthetic.world import (
     ATTENTIVE,
     GONE,
@@ -149,9 +149,8 @@ def purchases(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Clicks, spend in cents, orders and gmv in cents that ``seen`` impressions of pairs bring."""
     p = world.parameters
-    per_unit = unit_impressions(world)[pair[1]]
     clicks = rng.binomial(seen, population.ctr[pair])
-    units = np.where(per_unit > 0, seen / np.maximum(per_unit, 1e-9), clicks)
+    units = priced_units(world, pair[1], seen, clicks)
     spend = rng.gamma(units * p.price_spread) / population.unit_rate[pair]
     orders = rng.poisson(clicks * population.conversion[pair])
     gmv = rng.gamma(orders * p.order_spread) / population.order_rate[pair]

@@ -65,17 +65,18 @@ class Measured:
 
     name: str
     target: float
-    measured: float
+    measured: float | None
+    """None where there is too little to measure it."""
 
 
 def correlations(sums: dict[str, list[int]]) -> list[Measured]:
-    """Pearson correlations beside the paper's Table 1; NaN without two observations."""
+    """Pearson correlations beside the paper's Table 1."""
     rows = []
     for pair, tasks in CORRELATIONS.items():
         for task, target in tasks.items():
             n, x, y, xx, yy, xy = sums[_key(pair, task)]
             scale = (n * xx - x * x) * (n * yy - y * y)
-            measured = (n * xy - x * y) / scale**0.5 if scale > 0 else float("nan")
+            measured = (n * xy - x * y) / scale**0.5 if scale > 0 else None
             rows.append(Measured(f"{task} <{pair[0]}, {pair[1]}>", target, measured))
     return rows
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etl.sources.synthetic.population import Population, unit_impressions
+from etl.sources.synthetic.population import Population, priced_units
 from etl.sources.synthetic.simulate import Block
 from etl.sources.synthetic.world import (
     RUNNING,
@@ -113,9 +113,8 @@ def _purchases(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clicks, spend and gmv of a week's impressions: given the latent rates, days add up to a week's law."""
     p = world.parameters
-    per_unit = unit_impressions(world)[samples.scenario][:, None]
     clicks = rng.binomial(seen, states.ctr)
-    units = np.where(per_unit > 0, seen / np.maximum(per_unit, 1e-9), clicks)
+    units = priced_units(world, samples.scenario[:, None], seen, clicks)
     spend = rng.gamma(units * p.price_spread) / states.unit_rate
     orders = rng.poisson(clicks * states.conversion)
     gmv = rng.gamma(orders * p.order_spread) / states.order_rate

@@ -41,7 +41,7 @@ def _config(*changes: str) -> EtlConfig:
 def raw(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:  # type: ignore[type-arg]
     folder = tmp_path_factory.mktemp("synthetic")
     config = _config()
-    return folder, generate(spark, config.raw, config.synthetic, folder=str(folder), partitions=1)
+    return folder, generate(spark, config, folder=str(folder), partitions=1)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def _files(folder: Path) -> dict[str, str]:
 
 def test_partitions_change_no_byte(spark: SparkSession, raw: tuple[Path, dict], tmp_path: Path) -> None:  # type: ignore[type-arg]
     config = _config()
-    made = generate(spark, config.raw, config.synthetic, folder=str(tmp_path), partitions=4)
+    made = generate(spark, config, folder=str(tmp_path), partitions=4)
     assert _files(tmp_path) == _files(raw[0])
     assert made == raw[1]
     assert len(_files(tmp_path)) == 3 * 2 + 1
@@ -128,4 +128,4 @@ def test_labels_of_another_world_are_refused(spark: SparkSession, samples: pa.Ta
 def test_another_time_zone_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     config = _config("raw.timezone=UTC")
     with pytest.raises(UserError, match=r"raw\.timezone must be 'Asia/Shanghai'"):
-        generate(spark, config.raw, config.synthetic, folder=str(tmp_path))
+        generate(spark, config, folder=str(tmp_path))

@@ -8,8 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from etl.sources.synthetic.parameters import SCENARIOS, Parameters
-from etl.sources.synthetic.posterior import FilterSize, ParticleFilter, draw_states
+from etl.sources.synthetic.parameters import Parameters
+from etl.sources.synthetic.particle_filter import FilterSize, ParticleFilter
+from etl.sources.synthetic.posterior import draw_states
+from etl.sources.synthetic.scenarios import SCENARIOS
 from etl.sources.synthetic.simulate import Block, simulate
 from etl.sources.synthetic.truth import Samples
 from etl.sources.synthetic.world import NEVER, World, ball_law, ball_matrix

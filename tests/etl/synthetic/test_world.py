@@ -21,7 +21,7 @@ from etl.sources.synthetic.world import (
 )
 from tests.etl.synthetic.twin import small_world
 
-FROZEN = "bf6c11b7253338e4"
+FROZEN = "9089abd6d5be6a93"
 DOCS = Path(__file__).parents[3] / "docs" / "synthetic_world.md"
 
 
