@@ -21,16 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = RunConfig.read(arguments.config, arguments.overrides)
     common = ["--config", str(arguments.config), "--date", str(arguments.date)]
     common += [word for override in arguments.overrides for word in ("--set", override)]
-    spec = config.run.path("dataset") + "/spec.json"
+    spec = config.run.path("dataset", "spec.json")
     for command in (["jobs.build_dataset", *common, "--spec", spec], ["jobs.predict", *common]):
         if status := subprocess.run([sys.executable, "-m", *command], check=False).returncode:
             print(f"error: {command[0]} failed with status {status}; nothing later was run", file=sys.stderr)
             return status
     day = f"dt={arguments.date}"
     manifest = publish_candidates(
-        features=f"{config.run.path('features')}/{day}",
-        predictions=f"{config.run.path('predictions')}/{day}",
-        out=f"{config.run.path('candidates')}/{day}",
+        features=config.run.path("features", day),
+        predictions=config.run.path("predictions", day),
+        out=config.run.path("candidates", day),
         rule=CandidateRule(task=arguments.candidate_task, below=arguments.candidate_below),
         grace_seconds=config.predict.grace_seconds,
     )

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import read_text
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -191,11 +192,9 @@ class DatasetSpec(StrictConfig):
         return spec
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        try:
-            return cls.from_json(path.read_text(), source=str(path))
-        except FileNotFoundError:
-            raise UserError(f"spec {path} does not exist: build the dataset first") from None
+    def read(cls, location: str | Path) -> Self:
+        """Read a spec file at a path or URI."""
+        return cls.from_json(read_text(location, hint="build the dataset first"), source=str(location))
 
 
 def task_columns(spec: DatasetSpec, prefix: Literal["label", "history"]) -> Iterator[str]:
