@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from etl.config import ChecksConfig, RawConfig
+from etl.tables import filed_day
 from m2m_model.contracts.errors import UserError
 
 EXAMPLES = 5
@@ -54,6 +55,10 @@ def checked_facts(
             f"a {table.scenario!r} that no scenario snapshot has",
         ),
     ]
+    if table.partition:
+        filed = F.coalesce(F.col(table.partition).cast("date") == filed_day(table, raw.timezone), F.lit(False))
+        misfiled = ~null_advertiser & ~null_day & ~filed
+        problems.append(("misfiled_rows", misfiled, f"a {table.partition!r} that is not the day of {table.time!r}"))
     counts = frame.select(
         F.count("*").alias("rows"),
         *(F.count_if(bad).alias(str(index)) for index, (_, bad, _) in enumerate(problems)),

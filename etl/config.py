@@ -34,6 +34,11 @@ class FactsTable(StrictConfig):
     scenario: str = "scenario_id"
     arrived_at: str = ""
     """Timestamp column of when a row landed, for ``--as-known-at``; empty: rows were there on their day."""
+    partition: str = ""
+    """Date (or ``YYYY-MM-DD`` string) column that the files are partitioned by, beside ``time``; a build of one day
+    then opens only the partitions it needs. Not needed where ``time`` itself is the partition column."""
+    partition_day: Literal["utc", "local"] = "utc"
+    """Which date of a timestamp ``partition`` is: in UTC, or in ``raw.timezone``."""
 
 
 class SnapshotTable(StrictConfig):
@@ -148,6 +153,8 @@ class ChecksConfig(StrictConfig):
     duplicate_keys: Policy = "error"
     dates_out_of_range: Policy = "error"
     unknown_scenarios: Policy = "error"
+    misfiled_rows: Policy = "error"
+    """Rows in another partition than their time says: a build of one day would not find them."""
     negative_labels: Policy = "error"
 
 

@@ -141,14 +141,14 @@ def _sequence_columns(
     return tuple(columns)
 
 
-def declared_attributes(declared: Mapping[str, AttributeConfig]) -> list[AttributeFeature]:
+def declared_attributes(declared: Mapping[str, AttributeConfig]) -> tuple[AttributeFeature, ...]:
     """Attribute features as declared, still without edges and vocabularies."""
-    return [
+    return tuple(
         BucketFeature(name=name, expr=attribute.expr, edges=())
         if attribute.kind == "bucket"
         else VocabularyFeature(name=name, expr=attribute.expr, values=())
         for name, attribute in declared.items()
-    ]
+    )
 
 
 def _fit_profile(config: EtlConfig, profile: DataFrame, *, last: int) -> list[AttributeFeature]:

@@ -111,6 +111,10 @@ class DatasetSpec(StrictConfig):
     """What a row of the dataset means. See the module docstring; ``etl`` writes it, everybody reads it."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    version: int = Field(default=1, ge=1)
+    """Counts the specs of a run; part of its name, not of its meaning."""
+    parent: str = ""
+    """Fingerprint of the spec that this one was proposed from; empty where it was fitted."""
     timezone: str
     sequence_length: int
     """T, in days."""
@@ -158,8 +162,8 @@ class DatasetSpec(StrictConfig):
 
     @property
     def feature_fingerprint(self) -> str:
-        """Hash over exactly what determines a row: no dates, no paths, no label statistics."""
-        content = self.model_dump(mode="json")
+        """Hash over exactly what determines a row: no dates, no paths, no label statistics, no version."""
+        content = self.model_dump(mode="json", exclude={"version", "parent"})
         for task in content["tasks"]:
             del task["mean_label"], task["max_label"]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
