@@ -8,12 +8,13 @@ from typing import Any
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
+from etl.arrivals import Arrivals, known_instant
 from etl.attributes import AttributeTable
 from etl.config import EtlConfig
 from etl.facts import Source, declared_sources, fact_rows, profile_rows, spec_sources, task_scales
 from etl.fit import declared_attributes, fit_spec
 from etl.inputs import Inputs, list_inputs
-from etl.output import publish_rows, window_plan, with_label_statistics, write_job, write_rows
+from etl.output import publish_rows, replay_difference, window_plan, with_label_statistics, write_job, write_rows
 from etl.quality import refuse_negative_labels
 from etl.raw import RawFrames, check_attributes, read_raw
 from etl.sketches import FILE, ROLE, day_sketches
@@ -58,16 +59,18 @@ def build_dataset(
     profile = spec.profile if spec is not None else declared_attributes(config.features.profile)
     scenario = spec.scenario_attributes if spec is not None else declared_attributes(config.features.scenario)
     every_day = [day for split in SPLITS for day in days[split]]
-    facts = _all_facts(tables, sources, profile, config).persist(StorageLevel.MEMORY_AND_DISK)
+    arrivals = _arrivals(config, every_day[-1])
+    facts = _all_facts(tables, sources, profile, config, arrivals).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         facts = refuse_negative_labels(facts, sources, config, tables.findings)
         attributes = AttributeTable(tables.scenarios, scenario, every_day)
         if spec is None:
+            matured = facts.where("matured") if arrivals else facts
             spec = fit_spec(
                 config,
                 sources=sources,
-                facts=facts,
-                profile=facts,
+                facts=matured,
+                profile=matured,
                 attributes=attributes,
                 train_days=days["train"],
                 scenarios=tables.scenario_ids,
@@ -80,7 +83,8 @@ def build_dataset(
             for split in SPLITS
             for day in days[split]
         ]
-        job = write_job(config, window_plan(config, spec, sources, tables, attributes, as_of, labels=True), out)
+        plan = window_plan(config, spec, sources, tables, attributes, as_of, labels=True, replay=arrivals is not None)
+        job = write_job(config, plan, out)
         results = write_rows(facts, job, config)
     finally:
         facts.unpersist()
@@ -95,6 +99,8 @@ def build_dataset(
         "inputs": inputs.versions(),
         "dropped": tables.findings.dropped,
     }
+    if arrivals:
+        content["replay_difference"] = replay_difference(spec, results)
     return publish_rows(out, "dataset", job, spec, results, config, content | dict(run_info or {}))
 
 
@@ -113,7 +119,8 @@ def build_day(
     """Build and publish the features of as-of day ``date`` alone, with a frozen spec.
 
     Reads the ``spec.history_days`` days that end at ``date`` minus the availability lag, and snapshots not after
-    ``date``. Rows are the advertisers eligible in any scenario times the live scenarios. ``inputs``: the raw tables'
+    ``date``; with ``raw.known_at = "as_of"`` at most what had arrived by the day's known instant. Rows are the
+    advertisers eligible in any scenario times the live scenarios. ``inputs``: the raw tables'
     files as listed before; by default they are listed here, in any case before any is read.
 
     Raises:
@@ -125,15 +132,21 @@ def build_day(
     last_day = max(config.raw.last_day, days[1])
     config = config.model_copy(update={"raw": config.raw.model_copy(update={"last_day": last_day})})
     inputs = list_inputs(spark, config.raw, root=raw) if inputs is None else inputs
+    if config.raw.known_at == "as_of":
+        as_known_at = min(filter(None, [as_known_at, known_instant(config.raw, date)]))
     tables = read_raw(spark, config, root=raw, as_known_at=as_known_at, days=days, until=date, scenarios=spec.scenarios)
     sources = spec_sources(spec)
-    facts = _all_facts(tables, sources, spec.profile, config)
-    newest = (days[1] - config.raw.first_day).days
-    sketches = day_sketches(facts, sources, tables.scenario_ids, day=newest)
-    attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
-    as_of = [AsOf(date, (date - config.raw.first_day).days, "features", "live")]
-    job = write_job(config, window_plan(config, spec, sources, tables, attributes, as_of, labels=False), out)
-    results = write_rows(facts, job, config)
+    facts = _all_facts(tables, sources, spec.profile, config).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        facts = refuse_negative_labels(facts, sources, config, tables.findings)
+        newest = (days[1] - config.raw.first_day).days
+        sketches = day_sketches(facts, sources, tables.scenario_ids, day=newest)
+        attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
+        as_of = [AsOf(date, (date - config.raw.first_day).days, "features", "live")]
+        job = write_job(config, window_plan(config, spec, sources, tables, attributes, as_of, labels=False), out)
+        results = write_rows(facts, job, config)
+    finally:
+        facts.unpersist()
     kept = Folder.at(out).write_bytes(data_path(job.generation, FILE), sketches)
     content = {
         "as_of": str(date),
@@ -179,8 +192,24 @@ def check_spec_fits(config: EtlConfig, spec: DatasetSpec) -> None:
             )
 
 
+def _arrivals(config: EtlConfig, last: datetime.date) -> Arrivals | None:
+    """What a replaying build needs to know of arrivals, up to its last as-of day."""
+    if config.raw.known_at == "latest":
+        return None
+    return Arrivals(
+        raw=config.raw,
+        last=(last - config.raw.first_day).days,
+        lag=config.sequence.availability_lag_days,
+        history_days=config.sequence.history_days,
+    )
+
+
 def _all_facts(
-    tables: RawFrames, sources: tuple[Source, ...], profile: tuple[AttributeFeature, ...], config: EtlConfig
+    tables: RawFrames,
+    sources: tuple[Source, ...],
+    profile: tuple[AttributeFeature, ...],
+    config: EtlConfig,
+    arrivals: Arrivals | None = None,
 ) -> DataFrame:
-    facts = fact_rows(tables.facts, sources, tables.scenario_ids, config.raw)
-    return facts.unionByName(profile_rows(tables.profile, profile, config.raw))
+    facts = fact_rows(tables.facts, sources, tables.scenario_ids, config.raw, arrivals)
+    return facts.unionByName(profile_rows(tables.profile, profile, config.raw, arrivals))

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from m2m_model.contracts.config import StrictConfig
-from m2m_model.contracts.spec import Scope
+from m2m_model.contracts.spec import Scope, history_days
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 Policy = Literal["error", "drop"]
@@ -54,6 +54,10 @@ class RawConfig(StrictConfig):
     first_day: datetime.date
     last_day: datetime.date
     """The raw tables are complete for these days, both included; a day without a row is a day of zeros."""
+    known_at: Literal["latest", "as_of"] = "latest"
+    """What features see of the facts: all that is there, or what had arrived by each as-of day. Labels see all."""
+    known_after_hours: int = Field(default=6, ge=0)
+    """With ``as_of``: features of a day are taken so many hours after it ended."""
     facts: dict[str, FactsTable]
     profile: SnapshotTable = SnapshotTable(key="advertiser_id")
     scenarios: SnapshotTable = SnapshotTable(key="scenario_id")
@@ -64,6 +68,11 @@ class SequenceConfig(StrictConfig):
     horizon: int = Field(default=7, ge=1)
     availability_lag_days: int = Field(default=0, ge=0)
     history_weeks: int = Field(default=5, ge=1)
+
+    @property
+    def history_days(self) -> int:
+        """Days of facts that the features of one as-of day need."""
+        return history_days(self.length, self.history_weeks)
 
 
 class SequenceFeature(StrictConfig):
@@ -201,4 +210,16 @@ class EtlConfig(StrictConfig):
             used |= {feature.table or sequence for feature in getattr(self.features, sequence).values()}
         if unknown := sorted(used - set(self.raw.facts)):
             raise ValueError(f"table {unknown[0]!r} is used but raw.facts has only {sorted(self.raw.facts)}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_at(self) -> Self:
+        if self.raw.known_at == "latest":
+            return self
+        if not any(table.arrived_at for table in self.raw.facts.values()):
+            raise ValueError('raw.known_at = "as_of" needs arrived_at of at least one table of raw.facts')
+        for check in ("duplicate_keys", "negative_labels"):
+            if getattr(self.checks, check) != "error":
+                # A row that is bad only together with one that arrived later was not bad on the night.
+                raise ValueError(f'raw.known_at = "as_of" needs checks.{check} = "error"')
         return self

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 from pyspark.sql import DataFrame, Row
 
 from etl.attributes import AttributeTable
 from etl.config import EtlConfig
 from etl.facts import Source
 from etl.raw import RawFrames
+from etl.replay import difference_table
 from etl.split import SPLITS
 from etl.windows import AsOf, WindowPlan
 from etl.writer import RESULT_SCHEMA, WriteJob, write_partition
@@ -29,6 +31,7 @@ def window_plan(
     as_of: Sequence[AsOf],
     *,
     labels: bool,
+    replay: bool = False,
 ) -> WindowPlan:
     """What the kernel needs to know of the run."""
     ids, live = attributes.ids(spec.scenario_attributes, [a.date for a in as_of], tables.scenario_ids)
@@ -41,6 +44,7 @@ def window_plan(
         attribute_ids=ids,
         live=live,
         labels=labels,
+        replay=replay,
     )
 
 
@@ -84,6 +88,11 @@ def with_label_statistics(spec: DatasetSpec, results: Sequence[Row]) -> DatasetS
         for task, total, largest in zip(spec.tasks, sums, maxima, strict=True)
     ]
     return spec.model_copy(update={"tasks": tuple(tasks)})
+
+
+def replay_difference(spec: DatasetSpec, results: Sequence[Row]) -> list[dict[str, Any]]:
+    """How features as known on their day differ from matured ones, over all rows of a replaying build."""
+    return difference_table(spec, np.sum([json.loads(row.differences) for row in results], axis=0))
 
 
 def publish_rows(

@@ -6,7 +6,7 @@ block of T * F ids, whatever the overlap of windows.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,20 @@ class Facts:
     day: np.ndarray
     values: pa.ListArray
     words: pa.ListArray
+    seen: np.ndarray | None = None
+    """As-of day from which a version is known, see :mod:`etl.replay`; None: every row always was."""
+
+    def take(self, rows: np.ndarray) -> "Facts":
+        """The given fact rows; advertisers keep their numbers."""
+        return Facts(
+            advertisers=self.advertisers,
+            advertiser=self.advertiser[rows],
+            source=self.source[rows],
+            scenario=self.scenario[rows],
+            day=self.day[rows],
+            values=self.values.take(pa.array(rows)),
+            words=self.words.take(pa.array(rows)),
+        )
 
     def of(self, source: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Advertiser [n], scenario [n], day [n] and values [n, width] of one source, null as NaN."""
@@ -64,6 +78,8 @@ class WindowPlan:
     live: np.ndarray
     """[K, S]"""
     labels: bool
+    replay: bool = False
+    """Whether features are of what was known on each as-of day, see :mod:`etl.replay`."""
 
     @property
     def start(self) -> int:
@@ -75,17 +91,22 @@ class WindowPlan:
         """C: calendar days from ``start`` to the end of the last label window."""
         return max(a.day for a in self.as_of) + self.spec.horizon - self.start + 1
 
+    def window(self, index: int) -> tuple[int, int]:
+        """First calendar day of an as-of day's T days, and the first after them."""
+        end = self.as_of[index].day - self.spec.availability_lag_days - self.start + 1
+        return end - self.spec.sequence_length, end
+
 
 def dataset_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.RecordBatch]]:
     """Dataset rows of the chunk's advertisers, one batch per as-of day that has any, ordered by advertiser."""
-    calendars = _Calendars(facts, plan)
+    calendars = Calendars(facts, plan)
     for index, as_of in enumerate(plan.as_of):
-        batch = _rows_of_day(calendars, facts, plan, index, as_of)
+        batch = _rows_of_day(calendars, facts, plan, index)
         if batch is not None:
             yield as_of, batch
 
 
-class _Calendars:
+class Calendars:
     """Dense calendars of a chunk."""
 
     def __init__(self, facts: Facts, plan: WindowPlan) -> None:
@@ -161,26 +182,41 @@ def signed_log1p(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as_of: AsOf) -> pa.RecordBatch | None:
-    spec = plan.spec
-    end = as_of.day - spec.availability_lag_days - plan.start + 1
-    begin = end - spec.sequence_length
-    active_days = cal.active[:, :, end] - cal.active[:, :, begin]
-    eligible = active_days >= spec.activity.min_active_days
+def _rows_of_day(cal: Calendars, facts: Facts, plan: WindowPlan, index: int) -> pa.RecordBatch | None:
+    a, s, _ = chosen_pairs(cal, plan, index)
+    if not len(a):
+        return None
+    columns = feature_columns(cal, facts, plan, index, a, s)
+    if plan.labels:
+        columns |= label_columns(cal, plan, index, a, s)
+    return record_batch(columns, plan)
+
+
+def chosen_pairs(cal: Calendars, plan: WindowPlan, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Advertiser and scenario numbers [N] of an as-of day's rows, and who is eligible [A, S]."""
+    as_of, begin, end = plan.as_of[index], *plan.window(index)
+    eligible = cal.active[:, :, end] - cal.active[:, :, begin] >= plan.spec.activity.min_active_days
     if as_of.population == "own":
         chosen = eligible
     else:
         chosen = eligible.any(axis=1, keepdims=True) & plan.live[index][None, :]
     a, s = np.nonzero(chosen)
-    if not len(a):
-        return None
+    return a, s, eligible
+
+
+def feature_columns(
+    cal: Calendars, facts: Facts, plan: WindowPlan, index: int, a: np.ndarray, s: np.ndarray
+) -> dict[str, pa.Array | np.ndarray]:
+    """All columns but the labels, of the pairs (a, s) on an as-of day."""
+    spec, as_of, (begin, end) = plan.spec, plan.as_of[index], plan.window(index)
+    active_days = cal.active[a, s, end] - cal.active[a, s, begin]
     columns: dict[str, pa.Array | np.ndarray] = {
         "advertiser_id": facts.advertisers.take(pa.array(a)),
         "scenario_id": pa.array(plan.scenarios, pa.string()).take(pa.array(s)),
         "as_of": pa.array([as_of.date] * len(a), pa.date32()),
         "scenario_index": np.array([spec.scenario_index(name) for name in plan.scenarios], np.int16)[s],
-        "eligible": eligible[a, s],
-        "active_days": active_days[a, s].astype(np.int16),
+        "eligible": active_days >= spec.activity.min_active_days,
+        "active_days": active_days.astype(np.int16),
         "behavior_ids": cal.ids["behavior"][a, s, begin:end],
         "performance_ids": cal.ids["performance"][a, s, begin:end],
         "profile_ids": _profile_ids(facts, plan, as_of)[a],
@@ -191,12 +227,20 @@ def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as
     columns["dense"] = np.concatenate([dense, signed_log1p(history.reshape(len(a), -1))], axis=1)
     for position, task in enumerate(spec.tasks):
         columns[f"history_{task.name}"] = history[:, position]
-    if plan.labels:
-        today = as_of.day - plan.start + 1
-        labels = cal.totals[a, s, today + spec.horizon] - cal.totals[a, s, today]
-        for position, task in enumerate(spec.tasks):
-            columns[f"label_{task.name}"] = labels[:, position] / 10**task.scale
-    schema = dataset_schema(spec, labels=plan.labels)
+    return columns
+
+
+def label_columns(
+    cal: Calendars, plan: WindowPlan, index: int, a: np.ndarray, s: np.ndarray
+) -> dict[str, pa.Array | np.ndarray]:
+    """Labels of the pairs (a, s) on an as-of day."""
+    today = plan.as_of[index].day - plan.start + 1
+    labels = cal.totals[a, s, today + plan.spec.horizon] - cal.totals[a, s, today]
+    return {f"label_{task.name}": labels[:, i] / 10**task.scale for i, task in enumerate(plan.spec.tasks)}
+
+
+def record_batch(columns: Mapping[str, pa.Array | np.ndarray], plan: WindowPlan) -> pa.RecordBatch:
+    schema = dataset_schema(plan.spec, labels=plan.labels)
     return pa.RecordBatch.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 

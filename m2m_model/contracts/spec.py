@@ -136,7 +136,7 @@ class DatasetSpec(StrictConfig):
     @property
     def history_days(self) -> int:
         """Days of facts that the features of one as-of day need, ending at as-of minus the lag."""
-        return max(self.sequence_length, 7 * self.history_weeks)
+        return history_days(self.sequence_length, self.history_weeks)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -199,6 +199,11 @@ class DatasetSpec(StrictConfig):
     def read(cls, location: str | Path) -> Self:
         """Read a spec file at a path or URI."""
         return cls.from_json(read_text(location, hint="build the dataset first"), source=str(location))
+
+
+def history_days(length: int, weeks: int) -> int:
+    """Days that a sequence of ``length`` days and ``weeks`` weekly sums need, both ending on the same day."""
+    return max(length, 7 * weeks)
 
 
 def task_columns(spec: DatasetSpec, prefix: Literal["label", "history"]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from training.report.tables import (
     history_table,
     metrics_csv,
     parse_metrics,
+    replay_table,
 )
 
 INDEX, METRICS, HISTORY = "index.html", "metrics.csv", "metrics_by_history.csv"
@@ -73,6 +74,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
         headline=headline_table(metrics),
         cells=[cell_table(metrics, m, f) for m, f in _METRIC_ORDER],
         history=history_table(metrics),
+        replay=replay_table(dataset.content.get("replay_difference", [])),
         pictures=_pictures(metrics, forecasts, training),
         left_out=[r for r in rows if r.scenario == r.task == "overall" and r.left_out and r.segment == "eligible"],
         day=last_day(inputs.predictions),
