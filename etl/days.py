@@ -102,8 +102,8 @@ class FeatureDays:
                 run_info=run_info,
             )
         except Exception as error:
-            text = json.dumps({"started_at": started, "error": str(error).splitlines()[0]})
-            folder.replace_bytes(ATTEMPT, text.encode())
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            folder.replace_bytes(ATTEMPT, json.dumps({"started_at": started, "error": reason}).encode())
             raise
         folder.filesystem.delete_file(folder.join(ATTEMPT))
         return manifest

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from etl.config import RawConfig
-from etl.tables import CATALOG, Days, partition_days, read_table
+from etl.tables import CATALOG, Days, partition_days, read_table, unreadable
 
 WHOLE = "all"
 """The one part of a table that is not partitioned by day."""
@@ -57,7 +58,11 @@ class Inputs:
 
 
 def list_inputs(spark: SparkSession, raw: RawConfig, *, root: str) -> Inputs:
-    """The raw tables' files as they are now."""
+    """The raw tables' files as they are now.
+
+    Raises:
+        UserError: a table is not there.
+    """
     tables: dict[str, Mapping[str, Sequence[RawFile]] | None] = {}
     days = {name: table.partition or table.time for name, table in raw.facts.items()}
     days |= {"profile": raw.profile.day, "scenarios": raw.scenarios.day}
@@ -85,7 +90,10 @@ def _files(spark: SparkSession, path: str, name: str) -> list[RawFile] | None:
         if not locations:
             return None
     # Spark's own listing, so that every store it reads from is covered; without the content no file is opened.
-    listed = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(locations)
+    try:
+        listed = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(locations)
+    except AnalysisException as error:
+        raise unreadable(name, path, error) from None
     rows = listed.select("path", "length", F.unix_micros("modificationTime")).collect()
     return [RawFile(*row) for row in rows]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from etl.facts import PROFILE_SOURCE
 from etl.windows import AsOf, Calendars, Facts, WindowPlan, chosen_pairs, feature_columns, label_columns, record_batch
 from m2m_model.contracts.spec import DatasetSpec
 
@@ -28,13 +29,14 @@ def replayed_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.Rec
     matured = facts.take(np.flatnonzero(until == NEVER))
     truth = Calendars(matured, plan)
     for index, as_of in enumerate(plan.as_of):
-        known = facts.take(np.flatnonzero((facts.seen <= as_of.day) & (as_of.day < until)))
         one = replace(
             plan,
             as_of=(as_of,),
             attribute_ids=plan.attribute_ids[index : index + 1],
             live=plan.live[index : index + 1],
         )
+        wanted = (facts.day >= one.start) | (facts.source == PROFILE_SOURCE)
+        known = facts.take(np.flatnonzero((facts.seen <= as_of.day) & (as_of.day < until) & wanted))
         calendars = Calendars(known, one)
         a, s, eligible = chosen_pairs(calendars, one, 0)
         if not len(a):

@@ -92,8 +92,11 @@ def read_table(spark: SparkSession, path: str, name: str) -> DataFrame:
         spark.catalog.refreshTable(table)  # the session may remember files that were replaced since
         return spark.table(table)
     except AnalysisException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"raw table {name!r} cannot be read from {path}: {reason}") from None
+        raise unreadable(name, path, error) from None
+
+
+def unreadable(name: str, path: str, error: AnalysisException) -> UserError:
+    return UserError(f"raw table {name!r} cannot be read from {path}: {str(error).splitlines()[0]}")
 
 
 def filed_day(table: FactsTable, timezone: str) -> F.Column:

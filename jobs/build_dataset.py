@@ -7,7 +7,7 @@ Without ``--spec`` the spec is fitted on training days. With it, the dataset is 
 import datetime
 import importlib.metadata
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--date", type=day, help="build the features of this as-of day alone")
     what.add_argument("--backfill", type=day, nargs=2, metavar=("FROM", "TO"), help="build the days that need it")
     parser.add_argument("--spec", help="the frozen spec: path or URI of a dataset's spec.json")
-    parser.add_argument("--as-known-at", type=datetime.datetime.fromisoformat, help="leave out rows that arrived later")
+    parser.add_argument("--as-known-at", type=instant, help="leave out rows that arrived later (2017-12-31T06:00:00Z)")
     parser.add_argument("--force", action="store_true", help="with --backfill: complete days too")
     arguments = parser.parse_args(argv)
     if (arguments.date or arguments.backfill) and arguments.spec is None:
@@ -42,6 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         spark.stop()
     return 0
+
+
+def instant(text: str) -> datetime.datetime:
+    """A moment with its UTC offset: without one it would be another moment on another machine."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ArgumentTypeError(f"must have a UTC offset, as in {text}+00:00, however: {text}")
+    return moment
 
 
 def _run(spark: SparkSession, config: RunConfig, spec: DatasetSpec | None, arguments: Namespace) -> None:

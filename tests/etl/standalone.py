@@ -67,10 +67,10 @@ def standalone_cluster(folder: Path) -> Iterator[Cluster]:
     port, page = free_port(), free_port()
     master = f"spark://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
-        options = [f"--port={port}", f"--webui-port={page}"]
+        options = ["--port", str(port), "--webui-port", str(page)]
         stack.enter_context(_daemon(folder / "master", "master.Master", *options))
         _wait(page, workers=0)
-        options = ["--cores=1", "--memory=1g", f"--work-dir={folder / 'work'}", "--webui-port=0", master]
+        options = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / "work"), "--webui-port", "0", master]
         workers = [
             stack.enter_context(_daemon(folder / name, "worker.Worker", *options)) for name in ("worker-1", "worker-2")
         ]
@@ -80,9 +80,10 @@ def standalone_cluster(folder: Path) -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def _daemon(log: Path, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{name}", "--host=127.0.0.1"]
+    command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{name}", "--host", "127.0.0.1"]
     with log.open("w") as stream:
-        environment = spark_environment() | {"SPARK_DAEMON_MEMORY": "256m"}
+        settings = {"SPARK_DAEMON_MEMORY": "256m", "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false"}
+        environment = spark_environment() | settings
         process = subprocess.Popen([*command, *options], env=environment, stdout=stream, stderr=stream)
         try:
             yield process

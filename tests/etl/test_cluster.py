@@ -130,7 +130,8 @@ def test_a_killed_executor_changes_nothing(run: Run) -> None:
 
 
 def test_a_killed_driver_leaves_the_previous_dataset_whole(run: Run) -> None:
-    finished(run.start())
+    if not (run.out / "manifest.json").exists():
+        finished(run.start())
     before = (run.out / "manifest.json").read_bytes()
     job = run.start()
     wait_until_writing(job, run.out)
