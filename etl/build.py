@@ -63,7 +63,7 @@ def build_dataset(
     facts = _all_facts(tables, sources, profile, config, arrivals).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         facts = refuse_negative_labels(facts, sources, config, tables.findings)
-        attributes = AttributeTable(tables.scenarios, scenario, every_day)
+        attributes = AttributeTable(tables.scenarios, scenario, every_day, snapshot_days=config.raw.snapshot_days)
         if spec is None:
             matured = facts.where("matured") if arrivals else facts
             spec = fit_spec(
@@ -118,30 +118,34 @@ def build_day(
 ) -> Manifest:
     """Build and publish the features of as-of day ``date`` alone, with a frozen spec.
 
-    Reads the ``spec.history_days`` days that end at ``date`` minus the availability lag, and snapshots not after
-    ``date``; with ``raw.known_at = "as_of"`` at most what had arrived by the day's known instant. Rows are the
-    advertisers eligible in any scenario times the live scenarios. ``inputs``: the raw tables'
+    Reads the days of :func:`history` and the profile snapshots of :func:`snapshot_span`; with
+    ``raw.known_at = "as_of"`` at most what had arrived by the day's known instant. Rows are the advertisers eligible
+    in any scenario times the live scenarios. ``inputs``: the raw tables'
     files as listed before; by default they are listed here, in any case before any is read.
 
     Raises:
         UserError: bad input or config; what was published of the day before stays.
     """
     check_spec_fits(config, spec)
-    days = history(spec, date)
+    days, snapshots = history(spec, date), snapshot_span(spec, date)
     # Whoever asks for a day says that its facts are there, so that nightly runs need no new config.
     last_day = max(config.raw.last_day, days[1])
     config = config.model_copy(update={"raw": config.raw.model_copy(update={"last_day": last_day})})
     inputs = list_inputs(spark, config.raw, root=raw) if inputs is None else inputs
     if config.raw.known_at == "as_of":
         as_known_at = min(filter(None, [as_known_at, known_instant(config.raw, date)]))
-    tables = read_raw(spark, config, root=raw, as_known_at=as_known_at, days=days, until=date, scenarios=spec.scenarios)
+    tables = read_raw(
+        spark, config, root=raw, as_known_at=as_known_at, days=days, snapshots=snapshots, scenarios=spec.scenarios
+    )
     sources = spec_sources(spec)
     facts = _all_facts(tables, sources, spec.profile, config).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         facts = refuse_negative_labels(facts, sources, config, tables.findings)
         newest = (days[1] - config.raw.first_day).days
         sketches = day_sketches(facts, sources, tables.scenario_ids, day=newest)
-        attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
+        attributes = AttributeTable(
+            tables.scenarios, spec.scenario_attributes, [date], snapshot_days=spec.snapshot_days
+        )
         as_of = [AsOf(date, (date - config.raw.first_day).days, "features", "live")]
         job = write_job(config, window_plan(config, spec, sources, tables, attributes, as_of, labels=False), out)
         results = write_rows(facts, job, config)
@@ -152,7 +156,7 @@ def build_day(
         "as_of": str(date),
         "raw_days": [str(day) for day in days],
         "as_known_at": None if as_known_at is None else as_known_at.isoformat(),
-        "inputs": inputs.versions(facts=days, until=date),
+        "inputs": inputs.versions(facts=days, snapshots=snapshots),
         "input_config": input_config_digest(config),
         "dropped": tables.findings.dropped,
     }
@@ -167,6 +171,13 @@ def history(spec: DatasetSpec, date: datetime.date) -> Days:
     return last - datetime.timedelta(days=spec.history_days - 1), last
 
 
+def snapshot_span(spec: DatasetSpec, date: datetime.date) -> Days:
+    """First and last day of the snapshots that the features of as-of day ``date`` may come from."""
+    if spec.snapshot_days is None:
+        return datetime.date.min, date
+    return date - datetime.timedelta(days=spec.snapshot_days - 1), date
+
+
 def input_config_digest(config: EtlConfig) -> str:
     """Hash over the configuration that, beside a frozen spec, determines the rows of a day."""
     text = config.raw.model_dump_json(exclude={"last_day"}) + config.checks.model_dump_json()
@@ -178,6 +189,7 @@ def check_spec_fits(config: EtlConfig, spec: DatasetSpec) -> None:
     sequence = config.sequence
     stated = {
         "raw.timezone": (config.raw.timezone, spec.timezone),
+        "raw.snapshot_days": (config.raw.snapshot_days, spec.snapshot_days),
         "sequence.length": (sequence.length, spec.sequence_length),
         "sequence.horizon": (sequence.horizon, spec.horizon),
         "sequence.availability_lag_days": (sequence.availability_lag_days, spec.availability_lag_days),

@@ -61,6 +61,9 @@ class RawConfig(StrictConfig):
     facts: dict[str, FactsTable]
     profile: SnapshotTable = SnapshotTable(key="advertiser_id")
     scenarios: SnapshotTable = SnapshotTable(key="scenario_id")
+    snapshot_days: int | None = Field(default=None, ge=1)
+    """A snapshot holds for so many days, its own included, or until the key's next; None: until the key's next. Where
+    snapshots are complete and daily, a small number keeps a night from reading all that ever were."""
 
 
 class SequenceConfig(StrictConfig):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pyspark.sql import SparkSession
 
-from etl.build import build_day, history, input_config_digest
+from etl.build import build_day, history, input_config_digest, snapshot_span
 from etl.config import EtlConfig
 from etl.inputs import Inputs, Versions, changed_parts, list_inputs
 from etl.sketches import ROLE
@@ -66,12 +66,15 @@ class FeatureDays:
         if content.get("input_config") != input_config_digest(self.config):
             return DayStatus(date, "stale", "[raw] or [checks] of the configuration changed", {}, *live)
         built: Versions = content["inputs"]
-        changed = changed_parts(built, inputs.versions(facts=history(self.spec, date), until=date))
+        changed = changed_parts(built, self._versions(inputs, date))
         if changed:
             return DayStatus(date, "stale", "inputs changed", changed, *live)
         unknown = [name for name, parts in built.items() if parts is None]
         reason = f"changes of {', '.join(unknown)} cannot be seen" if unknown else ""
         return DayStatus(date, "complete", reason, {}, *live)
+
+    def _versions(self, inputs: Inputs, date: datetime.date) -> Versions:
+        return inputs.versions(facts=history(self.spec, date), snapshots=snapshot_span(self.spec, date))
 
     def build(
         self,

@@ -57,6 +57,7 @@ def fit_spec(
             "sequence_length": sequence.length,
             "horizon": sequence.horizon,
             "availability_lag_days": sequence.availability_lag_days,
+            "snapshot_days": config.raw.snapshot_days,
             "history_weeks": sequence.history_weeks,
             "advertiser_id_type": advertiser_id_type,
             "scenarios": trained,

@@ -18,6 +18,8 @@ from etl.tables import CATALOG, Days, partition_days, read_table, unreadable
 WHOLE = "all"
 """The one part of a table that is not partitioned by day."""
 
+EVER: Days = (datetime.date.min, datetime.date.max)
+
 Versions = dict[str, dict[str, str] | None]
 """Per raw table, the version of every part (a day, or ``all``); None where the catalog names no files."""
 
@@ -37,14 +39,14 @@ class Inputs:
     raw: RawConfig
     tables: Mapping[str, Mapping[str, Sequence[RawFile]] | None]
 
-    def versions(self, *, facts: Days | None = None, until: datetime.date | None = None) -> Versions:
-        """Versions of the parts that a build reads: of facts the given days, of snapshots those not after ``until``."""
+    def versions(self, *, facts: Days = EVER, snapshots: Days = EVER) -> Versions:
+        """Versions of the parts that a build of the given days of facts and snapshots reads."""
         versions: Versions = {}
         for name, parts in self.tables.items():
             table = self.raw.facts.get(name)
-            first, last = datetime.date.min, until or datetime.date.max
-            if table is not None and facts is not None:
-                first, last = partition_days(table, self.raw.timezone, facts) if table.partition else facts
+            first, last = snapshots if table is None else facts
+            if table is not None and table.partition and facts != EVER:
+                first, last = partition_days(table, self.raw.timezone, facts)
             versions[name] = (
                 None
                 if parts is None

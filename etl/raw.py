@@ -37,28 +37,28 @@ def read_raw(
     root: str,
     as_known_at: datetime.datetime | None,
     days: Days | None = None,
-    until: datetime.date | None = None,
+    snapshots: Days | None = None,
     scenarios: Sequence[str] = (),
 ) -> RawFrames:
     """Read and check the raw tables under ``root``.
 
     Args:
         days: the days of facts to read, all by default.
-        until: the last day of profile snapshots to read. Scenario snapshots are a few rows and read whole, so that
-            a scenario is known to a build of one day exactly if it is known to a full one.
+        snapshots: the days of profile snapshots to read, all by default. Scenario snapshots are a few rows and read
+            whole, so that a scenario is known to a build of one day exactly if it is known to a full one.
         scenarios: scenario ids that are known without a snapshot (a frozen spec's).
 
     Raises:
         UserError: bad input.
     """
     findings, checks = Findings(), config.checks
-    snapshots = read_snapshots(spark, config.raw.scenarios, "scenarios", root=root)
-    snapshots = checked_snapshots(snapshots, "scenarios", "scenario_id", checks=checks, findings=findings)
-    found = {row[0] for row in snapshots.select("scenario_id").distinct().collect()}
+    scenario = read_snapshots(spark, config.raw.scenarios, "scenarios", root=root)
+    scenario = checked_snapshots(scenario, "scenarios", "scenario_id", checks=checks, findings=findings)
+    found = {row[0] for row in scenario.select("scenario_id").distinct().collect()}
     if not found:
         raise UserError("raw table 'scenarios' must have rows, however: it is empty")
     ids = tuple(sorted(found | set(scenarios)))
-    profile = read_snapshots(spark, config.raw.profile, "profile", root=root, until=until)
+    profile = read_snapshots(spark, config.raw.profile, "profile", root=root, days=snapshots)
     profile = checked_snapshots(profile, "profile", "advertiser_id", checks=checks, findings=findings)
     facts = {
         name: read_facts(spark, config.raw, name, root=root, as_known_at=as_known_at, days=days)
@@ -67,7 +67,7 @@ def read_raw(
     _check_id_types(config, facts, profile)
     for name, frame in facts.items():
         facts[name] = checked_facts(frame, name, raw=config.raw, checks=checks, scenarios=list(ids), findings=findings)
-    return RawFrames(facts, profile, snapshots, ids, findings)
+    return RawFrames(facts, profile, scenario, ids, findings)
 
 
 def check_attributes(tables: RawFrames, config: EtlConfig) -> None:

@@ -64,11 +64,11 @@ def read_facts(
 
 
 def read_snapshots(
-    spark: SparkSession, table: SnapshotTable, name: str, *, root: str, until: datetime.date | None = None
+    spark: SparkSession, table: SnapshotTable, name: str, *, root: str, days: Days | None = None
 ) -> DataFrame:
     """The profile or scenario snapshots, with the snapshot's date as ``day`` and its key under the standard name.
 
-    With ``until`` only those not after it; of a table partitioned by day the others' files are not opened.
+    With ``days`` only theirs; of a table partitioned by day the others' files are not opened.
     """
     frame = read_table(spark, table.path or f"{root}/{name}", name)
     _require(frame, name, [table.key, table.day])
@@ -76,7 +76,7 @@ def read_snapshots(
     key = "advertiser_id" if name == "profile" else "scenario_id"
     _require_type(frame, name, table.key, ID_TYPES if name == "profile" else (T.StringType,))
     frame = frame.withColumns({key: _id(frame, table.key), "day": F.col(table.day)})
-    return frame.where(F.col("day") <= until) if until is not None else frame
+    return frame.where(F.col("day").between(*days)) if days is not None else frame
 
 
 def read_table(spark: SparkSession, path: str, name: str) -> DataFrame:

@@ -256,7 +256,10 @@ def _profile_ids(facts: Facts, plan: WindowPlan, as_of: AsOf) -> np.ndarray:
     """[A, profile features]: ids of each advertiser's latest snapshot not after the as-of day, missing if none."""
     features = plan.spec.profile
     ids = np.zeros((len(facts.advertisers), len(features)), np.int32)
-    rows = np.flatnonzero((facts.source == PROFILE_SOURCE) & (facts.day <= as_of.day))
+    holds = (facts.source == PROFILE_SOURCE) & (facts.day <= as_of.day)
+    if plan.spec.snapshot_days is not None:
+        holds &= facts.day > as_of.day - plan.spec.snapshot_days
+    rows = np.flatnonzero(holds)
     if not len(rows) or not features:
         return ids
     rows = rows[np.lexsort((facts.day[rows], facts.advertiser[rows]))]

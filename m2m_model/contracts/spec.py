@@ -122,6 +122,8 @@ class DatasetSpec(StrictConfig):
     """Days after the as-of day that a label sums over."""
     availability_lag_days: int
     """Features of as-of day D use days up to and with D - lag."""
+    snapshot_days: int | None = None
+    """Days that a profile or scenario snapshot holds, its own included; None: until the key's next."""
     history_weeks: int
     """Number of most recent weekly sums kept per task for naive forecasts and offsets."""
     advertiser_id_type: Literal["string", "bigint"]

@@ -20,7 +20,7 @@ SHAPE = Shape(seed=12, advertisers=6, length=6, history_weeks=1, horizon=2)
 SPLIT = {"ratio": (6, 2, 2), "train_stride": 10, "validation_stride": 5, "test_stride": 2}
 JOB = """
 import datetime, json, sys
-from etl.build import build_day
+from etl.build import build_day, snapshot_span
 from etl.config import EtlConfig, SparkConfig
 from etl.inputs import list_inputs
 from etl.session import build_session
@@ -37,8 +37,8 @@ frame.withColumn("dt", frame.dt.cast("string")).write.insertInto("behavior")
 build_day(spark, config, spec, date=date, raw=raw, out=out)
 days = json.loads(open(out + "/manifest.json").read())["content"]["raw_days"]
 spark.sql(f"INSERT INTO behavior SELECT * FROM behavior WHERE dt = '{days[1]}'")
-first, last = map(datetime.date.fromisoformat, days)
-print(json.dumps(list_inputs(spark, config.raw, root=raw).versions(facts=(first, last), until=date)))
+facts, snapshots = tuple(map(datetime.date.fromisoformat, days)), snapshot_span(spec, date)
+print(json.dumps(list_inputs(spark, config.raw, root=raw).versions(facts=facts, snapshots=snapshots)))
 """
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from etl.build import build_dataset, build_day, history
+from etl.build import build_dataset, build_day, history, snapshot_span
 from etl.config import EtlConfig
 from etl.days import ATTEMPT, FeatureDays, each_day
 from etl.inputs import WHOLE, list_inputs
@@ -97,7 +97,7 @@ def test_a_day_opens_exactly_the_partitions_it_needs(base: Base, spark: SparkSes
         frame = read_facts(spark, raw, name, root=base.raw, as_known_at=None, days=window)
         assert opened(frame) == sum(first <= day <= end for day in filed) < len(filed)
     profile = {row["day"] for row in base.world.tables["profile"]}
-    frame = read_snapshots(spark, raw.profile, "profile", root=base.raw, until=date)
+    frame = read_snapshots(spark, raw.profile, "profile", root=base.raw, days=snapshot_span(base.spec, date))
     assert opened(frame) == sum(day <= date for day in profile)
 
 
@@ -109,7 +109,7 @@ def test_a_partitioned_day_equals_its_rows_in_the_full_build(
     date = base.dates[which]
     assert any(row["landed"].date() > row["day"] + 2 * DAY for row in base.world.tables["performance"])
     inputs = list_inputs(spark, base.config.raw, root=days.raw)
-    read = inputs.versions(facts=history(base.spec, date), until=date)
+    read = inputs.versions(facts=history(base.spec, date), snapshots=snapshot_span(base.spec, date))
     damaged = 0
     for name, column in COLUMN.items():
         # Spark takes the schema from a table's first file; scenario snapshots, a few rows, are read whole.
@@ -135,6 +135,32 @@ def test_a_day_at_an_earlier_knowledge_equals_the_full_build_at_it(
     found = day_hash(days, date)
     assert found == feature_hash(read_rows(out, manifest, split="test", dt=date.isoformat()))
     assert found != feature_hash(base.whole(date)), "late rows must have made a difference"
+
+
+def test_snapshots_that_hold_for_some_days_only(
+    base: Base, spark: SparkSession, days: FeatureDays, tmp_path: Path
+) -> None:
+    """Older profiles are missing, scenarios without a young snapshot are not live; older files are not opened."""
+    config = base.config.model_copy(update={"raw": base.config.raw.model_copy(update={"snapshot_days": 7})})
+    out, date, known = tmp_path / "out", base.dates[0], base.world.as_known_at
+    whole = build_dataset(spark, config, raw=base.raw, out=str(out), as_known_at=known)
+    spec = read_spec(out, whole)
+    short = replace(days, config=config, spec=spec)
+    for partition in sorted(Path(days.raw, "profile").iterdir())[1:]:
+        day = datetime.date.fromisoformat(partition.name.removeprefix("day="))
+        if not date - 7 * DAY < day <= date:
+            (partition / "part-0.parquet").write_bytes(b"not Parquet")
+    short.build(spark, date, as_known_at=known)
+    assert day_hash(short, date) == feature_hash(read_rows(out, whole, split="test", dt=date.isoformat()))
+    limited, unlimited = read_rows(out, whole), read_rows(base.out, base.manifest)
+    absent = [0] * len(spec.profile)
+    counts = [table["profile_ids"].to_pylist().count(absent) for table in (limited, unlimited)]
+    assert counts[0] > counts[1]
+    snapshots = {(row["scenario_id"], row["day"]) for row in base.world.tables["scenarios"]}
+    test = read_rows(out, whole, split="test")
+    pairs = set(zip(test["scenario_id"].to_pylist(), test["as_of"].to_pylist(), strict=True))
+    assert all(any((scenario, as_of - back * DAY) in snapshots for back in range(7)) for scenario, as_of in pairs)
+    assert test.num_rows < read_rows(base.out, base.manifest, split="test").num_rows
 
 
 def test_late_rows_make_days_stale_and_a_rebuild_replaces_exactly_one(
