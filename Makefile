@@ -12,7 +12,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint unit petastorm readme venv venv-petastorm wheel clean
+.PHONY: help demo test lint unit test-cluster petastorm readme venv venv-petastorm wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,9 @@ lint: venv ## format, lint, types, the dependency rule
 
 unit: venv ## unit, property, Spark and Ray tests
 	@$(BIN)/python -m pytest -m "not readme"
+
+test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
+	@$(BIN)/python -m pytest -m cluster
 
 petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 	@PYTHONPATH=. $(PETASTORM)/bin/python -m pytest tests/training/test_readers.py -m "not ray"
@@ -57,8 +60,9 @@ $(PETASTORM)/.ready: pyproject.toml constraints-petastorm.txt
 	@$(call install,$(PETASTORM),constraints-petastorm.txt,'.[petastorm]' pytest pytest-timeout hypothesis)
 	@touch $@
 
-wheel: venv ## the wheel for spark-submit --py-files and both clusters
+wheel: venv ## dist/: the wheel, and as .zip, the only name that spark-submit --py-files takes to the workers
 	@$(BIN)/python -m build --wheel -o dist .
+	@for wheel in dist/*.whl; do cp "$$wheel" "$${wheel%.whl}.zip"; done
 
 clean: ## everything that was made, the environments aside
 	@rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache

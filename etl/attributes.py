@@ -17,12 +17,20 @@ class AttributeTable:
     """Scenario attributes of every (as-of day, scenario) with a snapshot not after the day."""
 
     def __init__(
-        self, snapshots: DataFrame, features: Sequence[AttributeFeature], as_of_days: Sequence[datetime.date]
+        self,
+        snapshots: DataFrame,
+        features: Sequence[AttributeFeature],
+        as_of_days: Sequence[datetime.date],
+        *,
+        snapshot_days: int | None,
     ) -> None:
         days = snapshots.sparkSession.createDataFrame([(day,) for day in as_of_days], "as_of date")
         columns = [column for column in snapshots.columns if column not in ("scenario_id", "as_of")]
+        holds = F.col("day") <= F.col("as_of")
+        if snapshot_days is not None:
+            holds &= F.date_add("day", snapshot_days) > F.col("as_of")
         latest = (
-            days.join(snapshots.where(F.col("day") <= max(as_of_days)), F.col("day") <= F.col("as_of"), how="inner")
+            days.join(snapshots.where(F.col("day") <= max(as_of_days)), holds, how="inner")
             .groupBy("as_of", "scenario_id")
             .agg(F.max_by(F.struct(*columns), "day").alias("snapshot"))
             .select("as_of", "scenario_id", "snapshot.*")

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from etl.config import ChecksConfig, RawConfig
+from etl.tables import filed_day
 from m2m_model.contracts.errors import UserError
 
 EXAMPLES = 5
@@ -58,6 +59,9 @@ def checked_facts(
     ]
     if table.arrived_at:
         problems.append(("null_keys", F.col(table.arrived_at).isNull(), f"a null {table.arrived_at!r}"))
+    if table.partition:
+        misfiled = ~F.coalesce(F.col(table.partition).cast("date") == filed_day(table, raw.timezone), F.lit(False))
+        problems.append(("misfiled_rows", misfiled, f"a {table.partition!r} that is not the day of {table.time!r}"))
     first = F.lit(None).cast("int")
     for index in reversed(range(len(problems))):
         first = F.when(problems[index][1], index).otherwise(first)

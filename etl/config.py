@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from m2m_model.contracts.config import StrictConfig
-from m2m_model.contracts.spec import AMOUNTS, Outcome, Scope, TaskKind
+from m2m_model.contracts.spec import AMOUNTS, Outcome, Scope, TaskKind, history_days
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 LONGEST_CALENDAR = 7305
@@ -39,6 +39,11 @@ class FactsTable(StrictConfig):
     scenario: str = "scenario_id"
     arrived_at: str = ""
     """Timestamp column of when a row landed, for ``--as-known-at``; empty: rows were there on their day."""
+    partition: str = ""
+    """Date (or ``YYYY-MM-DD`` string) column that the files are partitioned by, beside ``time``; a build of one day
+    then opens only the partitions it needs. Not needed where ``time`` itself is the partition column."""
+    partition_day: Literal["utc", "local"] = "utc"
+    """Which date of a timestamp ``partition`` is: in UTC, or in ``raw.timezone``."""
 
 
 class SnapshotTable(StrictConfig):
@@ -54,9 +59,16 @@ class RawConfig(StrictConfig):
     first_day: datetime.date
     last_day: datetime.date
     """The raw tables are complete for these days, both included; a day without a row is a day of zeros."""
+    known_at: Literal["latest", "as_of"] = "latest"
+    """What features see of the facts: all that is there, or what had arrived by each as-of day. Labels see all."""
+    known_after_hours: int = Field(default=6, ge=0)
+    """With ``as_of``: features of a day are taken so many hours after it ended."""
     facts: dict[str, FactsTable]
     profile: SnapshotTable = SnapshotTable(key="advertiser_id")
     scenarios: SnapshotTable = SnapshotTable(key="scenario_id")
+    snapshot_days: int | None = Field(default=None, ge=1)
+    """A snapshot holds for so many days, its own included, or until the key's next; None: until the key's next. Where
+    snapshots are complete and daily, a small number keeps a night from reading all that ever were."""
 
     @field_validator("timezone")
     @classmethod
@@ -91,6 +103,11 @@ class SequenceConfig(StrictConfig):
     horizon: Days = 7
     availability_lag_days: int = Field(default=0, ge=0, le=LONGEST_CALENDAR)
     history_weeks: int = Field(default=5, ge=1, le=LONGEST_CALENDAR // 7)
+
+    @property
+    def history_days(self) -> int:
+        """Days of facts that the features of one as-of day need."""
+        return history_days(self.length, self.history_weeks)
 
 
 class SequenceFeature(StrictConfig):
@@ -198,6 +215,8 @@ class ChecksConfig(StrictConfig):
     duplicate_keys: Policy = "error"
     dates_out_of_range: Policy = "error"
     unknown_scenarios: Policy = "error"
+    misfiled_rows: Policy = "error"
+    """Rows in another partition than their time says: a build of one day would not find them."""
     negative_labels: Policy = "error"
 
 
@@ -277,4 +296,16 @@ class EtlConfig(StrictConfig):
             used |= {feature.table or sequence for feature in getattr(self.features, sequence).values()}
         if unknown := sorted(used - set(self.raw.facts)):
             raise ValueError(f"table {unknown[0]!r} is used but raw.facts has only {sorted(self.raw.facts)}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_at(self) -> Self:
+        if self.raw.known_at == "latest":
+            return self
+        if not any(table.arrived_at for table in self.raw.facts.values()):
+            raise ValueError('raw.known_at = "as_of" needs arrived_at of at least one table of raw.facts')
+        for check in ("duplicate_keys", "negative_labels"):
+            if getattr(self.checks, check) != "error":
+                # A row that is bad only together with one that arrived later was not bad on the night.
+                raise ValueError(f'raw.known_at = "as_of" needs checks.{check} = "error"')
         return self

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from etl.arrivals import Arrivals
 from etl.config import EtlConfig, RawConfig
 from etl.expressions import aggregate_type, finite_double, power_of_ten
 from m2m_model.contracts.errors import UserError
@@ -109,18 +110,31 @@ def _scale(table: DataFrame, expr: str, *, owner: str) -> int:
 
 
 def fact_rows(
-    tables: Mapping[str, DataFrame], sources: Sequence[Source], scenarios: Sequence[str], raw: RawConfig
+    tables: Mapping[str, DataFrame],
+    sources: Sequence[Source],
+    scenarios: Sequence[str],
+    raw: RawConfig,
+    arrivals: Arrivals | None = None,
 ) -> DataFrame:
-    """Fact rows of all sources. ``scenarios``: the known ids; a row's ``scenario`` is an index into them."""
-    frames = [_source_rows(tables[source.table], index, source, scenarios, raw) for index, source in enumerate(sources)]
+    """Fact rows of all sources. ``scenarios``: the known ids; a row's ``scenario`` is an index into them.
+
+    With ``arrivals`` a fact has a row per version and two columns more, ``seen`` and ``matured``.
+    """
+    frames = [
+        _source_rows(tables[source.table], index, source, scenarios, raw, arrivals)
+        for index, source in enumerate(sources)
+    ]
     rows = frames[0]
     for frame in frames[1:]:
         rows = rows.unionByName(frame)
     return rows
 
 
-def profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig) -> DataFrame:
+def profile_rows(
+    snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig, arrivals: Arrivals | None = None
+) -> DataFrame:
     """Profile snapshots as fact rows: buckets' raw values in ``values``, vocabularies' in ``words``."""
+    day = F.date_diff(F.col("day"), F.lit(raw.first_day))
     values = [
         finite_double(F.expr(f.expr), f"features.profile.{f.name}: expression {f.expr!r}")
         for f in features
@@ -131,9 +145,11 @@ def profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw
         "advertiser_id",
         F.lit(PROFILE_SOURCE).alias("source"),
         F.lit(NO_SCENARIO).alias("scenario"),
-        F.date_diff(F.col("day"), F.lit(raw.first_day)).alias("day"),
+        day.alias("day"),
         _array(values, "double").alias("values"),
         _array(words, "string").alias("words"),
+        # A snapshot is known on its day.
+        *([day.alias("seen"), F.lit(True).alias("matured")] if arrivals else []),
     )
 
 
@@ -144,7 +160,14 @@ def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
     return tuple(Source(table, by_scenario, tuple(values)) for (table, by_scenario), values in grains.items())
 
 
-def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequence[str], raw: RawConfig) -> DataFrame:
+def _source_rows(
+    table: DataFrame,
+    index: int,
+    source: Source,
+    scenarios: Sequence[str],
+    raw: RawConfig,
+    arrivals: Arrivals | None,
+) -> DataFrame:
     keys = ["advertiser_id", "day"]
     if source.by_scenario:
         known = F.create_map(
@@ -153,7 +176,10 @@ def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequen
         table = table.where(F.col("scenario_id").isNotNull()).withColumn("_scenario", known[F.col("scenario_id")])
         keys.append("_scenario")
     aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
-    daily = table.groupBy(*keys).agg(*aggregates)
+    version = ["seen", "matured"] if arrivals else []
+    if arrivals:
+        table = arrivals.versions(table, raw.facts[source.table], keys)
+    daily = table.groupBy(*keys, *version).agg(*aggregates)
     return daily.select(
         "advertiser_id",
         F.lit(index).alias("source"),
@@ -163,6 +189,7 @@ def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequen
             "values"
         ),
         _array([], "string").alias("words"),
+        *version,
     )
 
 

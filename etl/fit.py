@@ -58,6 +58,7 @@ def fit_spec(
             "sequence_length": sequence.length,
             "horizon": sequence.horizon,
             "availability_lag_days": sequence.availability_lag_days,
+            "snapshot_days": config.raw.snapshot_days,
             "history_weeks": sequence.history_weeks,
             "advertiser_id_type": advertiser_id_type,
             "scenarios": trained,
@@ -145,14 +146,14 @@ def _sequence_columns(
     return tuple(columns)
 
 
-def declared_attributes(declared: Mapping[str, AttributeConfig]) -> list[AttributeFeature]:
+def declared_attributes(declared: Mapping[str, AttributeConfig]) -> tuple[AttributeFeature, ...]:
     """Attribute features as declared, still without edges and vocabularies."""
-    return [
+    return tuple(
         BucketFeature(name=name, expr=attribute.expr, edges=())
         if attribute.kind == "bucket"
         else VocabularyFeature(name=name, expr=attribute.expr, values=())
         for name, attribute in declared.items()
-    ]
+    )
 
 
 def _fit_profile(config: EtlConfig, profile: DataFrame, *, last: int) -> list[AttributeFeature]:

@@ -7,34 +7,63 @@ from pyspark.sql import DataFrame
 
 from etl.config import EtlConfig
 from etl.expressions import aggregate_type
+from etl.tables import Days
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 
 
-def check_frozen_spec(spec: DatasetSpec, config: EtlConfig, date: datetime.date) -> None:
-    """Check what needs no table: time zone, names of tables, and that the raw calendar covers the day's sequence.
+def history(spec: DatasetSpec, date: datetime.date) -> Days:
+    """First and last day of facts that the features of as-of day ``date`` need."""
+    last = date - datetime.timedelta(days=spec.availability_lag_days)
+    return last - datetime.timedelta(days=spec.history_days - 1), last
 
-    Raises:
-        UserError: the spec is of another kind of run, or ``date`` has no full sequence in the raw tables.
-    """
-    if spec.timezone != config.raw.timezone:
-        raise UserError(
-            f"the spec lays events on days in {spec.timezone}, raw.timezone is {config.raw.timezone}: "
-            "use the spec of this run's dataset"
-        )
+
+def snapshot_span(spec: DatasetSpec, date: datetime.date) -> Days:
+    """First and last day of the snapshots that the features of as-of day ``date`` may come from."""
+    if spec.snapshot_days is None:
+        return datetime.date.min, date
+    return date - datetime.timedelta(days=spec.snapshot_days - 1), date
+
+
+def check_spec_fits(spec: DatasetSpec, config: EtlConfig) -> None:
+    """Raises UserError if a frozen spec was made for another time frame, tasks or tables than the config declares."""
+    sequence = config.sequence
+    stated = {
+        "raw.timezone": (config.raw.timezone, spec.timezone),
+        "raw.snapshot_days": (config.raw.snapshot_days, spec.snapshot_days),
+        "sequence.length": (sequence.length, spec.sequence_length),
+        "sequence.horizon": (sequence.horizon, spec.horizon),
+        "sequence.availability_lag_days": (sequence.availability_lag_days, spec.availability_lag_days),
+        "sequence.history_weeks": (sequence.history_weeks, spec.history_weeks),
+        "tasks": (list(config.tasks), list(spec.task_names)),
+    }
+    for key, (configured, frozen) in stated.items():
+        if configured != frozen:
+            raise UserError(
+                f"{key} must be {frozen!r} as in spec {spec.feature_fingerprint}, however: {configured!r}; "
+                "use the config that the spec was made with, or build the dataset anew"
+            )
     used = {column.table for column in (*spec.behavior, *spec.performance)}
     used |= {task.table for task in spec.tasks} | {spec.activity.table}
     if unknown := sorted(used - set(config.raw.facts)):
         raise UserError(
             f"the spec takes features from table {unknown[0]!r}, however: raw.facts has {sorted(config.raw.facts)}"
         )
+
+
+def check_frozen_spec(spec: DatasetSpec, config: EtlConfig, date: datetime.date) -> None:
+    """Check what needs no table: that the spec is of this run, and that the raw calendar reaches back far enough.
+
+    Raises:
+        UserError: it is not, or ``date`` has no full sequence in the raw tables.
+    """
+    check_spec_fits(spec, config)
     lag = datetime.timedelta(days=spec.availability_lag_days)
     first = config.raw.first_day + lag + datetime.timedelta(days=spec.sequence_length - 1)
-    last = config.raw.last_day + lag
-    if not first <= date <= last:
+    if date < first:
         raise UserError(
-            f"the as-of day must lie within {first} .. {last}, for which the raw tables hold all days of a sequence, "
-            f"however: {date}; raw.first_day and raw.last_day say what they hold"
+            f"the as-of day must be {first} or later, for which the raw tables hold all days of a sequence, "
+            f"however: {date}; raw.first_day says where they begin"
         )
 
 

@@ -6,7 +6,7 @@ block of T * F ids, whatever the overlap of windows.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,20 @@ class Facts:
     day: np.ndarray
     values: pa.ListArray
     words: pa.ListArray
+    seen: np.ndarray | None = None
+    """As-of day from which a version is known, see :mod:`etl.replay`; None: every row always was."""
+
+    def take(self, rows: np.ndarray) -> "Facts":
+        """The given fact rows; advertisers keep their numbers."""
+        return Facts(
+            advertisers=self.advertisers,
+            advertiser=self.advertiser[rows],
+            source=self.source[rows],
+            scenario=self.scenario[rows],
+            day=self.day[rows],
+            values=self.values.take(pa.array(rows)),
+            words=self.words.take(pa.array(rows)),
+        )
 
     def of(self, source: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Advertiser [n], scenario [n], day [n] and values [n, width] of one source, null as NaN."""
@@ -66,6 +80,8 @@ class WindowPlan:
     live: np.ndarray
     """[K, S]"""
     labels: bool
+    replay: bool = False
+    """Whether features are of what was known on each as-of day, see :mod:`etl.replay`."""
 
     @property
     def start(self) -> int:
@@ -77,17 +93,22 @@ class WindowPlan:
         """C: calendar days from ``start`` to the end of the last label window."""
         return max(a.day for a in self.as_of) + self.spec.horizon - self.start + 1
 
+    def window(self, index: int) -> tuple[int, int]:
+        """First calendar day of an as-of day's T days, and the first after them."""
+        end = self.as_of[index].day - self.spec.availability_lag_days - self.start + 1
+        return end - self.spec.sequence_length, end
+
 
 def dataset_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.RecordBatch]]:
     """Dataset rows of the chunk's advertisers, one batch per as-of day that has any, ordered by advertiser."""
-    calendars = _Calendars(facts, plan)
+    calendars = Calendars(facts, plan)
     for index, as_of in enumerate(plan.as_of):
-        batch = _rows_of_day(calendars, facts, plan, index, as_of)
+        batch = _rows_of_day(calendars, facts, plan, index)
         if batch is not None:
             yield as_of, batch
 
 
-class _Calendars:
+class Calendars:
     """Dense calendars of a chunk."""
 
     def __init__(self, facts: Facts, plan: WindowPlan) -> None:
@@ -160,27 +181,43 @@ def signed_log1p(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as_of: AsOf) -> pa.RecordBatch | None:
-    spec = plan.spec
-    end = as_of.day - spec.availability_lag_days - plan.start + 1
-    begin = end - spec.sequence_length
+def _rows_of_day(cal: Calendars, facts: Facts, plan: WindowPlan, index: int) -> pa.RecordBatch | None:
+    a, s, _ = chosen_pairs(cal, plan, index)
+    if not len(a):
+        return None
+    columns = feature_columns(cal, facts, plan, index, a, s)
+    if plan.labels:
+        columns |= label_columns(cal, plan, index, a, s)
+    return record_batch(columns, plan)
+
+
+def chosen_pairs(cal: Calendars, plan: WindowPlan, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Advertiser and scenario numbers [N] of an as-of day's rows, and who is eligible [A, S]."""
+    as_of, begin, end = plan.as_of[index], *plan.window(index)
     active_days = cal.active[:, :, end] - cal.active[:, :, begin]
     # A scenario exists from its first snapshot on, whatever facts it has before.
-    eligible = (active_days >= spec.activity.min_active_days) & plan.live[index]
+    eligible = (active_days >= plan.spec.activity.min_active_days) & plan.live[index]
     if as_of.population == "own":
         chosen = eligible
     else:
         chosen = eligible.any(axis=1, keepdims=True) & plan.live[index][None, :]
     a, s = np.nonzero(chosen)
-    if not len(a):
-        return None
+    return a, s, eligible
+
+
+def feature_columns(
+    cal: Calendars, facts: Facts, plan: WindowPlan, index: int, a: np.ndarray, s: np.ndarray
+) -> dict[str, pa.Array | np.ndarray]:
+    """All columns but the labels, of the pairs (a, s) on an as-of day."""
+    spec, as_of, (begin, end) = plan.spec, plan.as_of[index], plan.window(index)
+    active_days = cal.active[a, s, end] - cal.active[a, s, begin]
     columns: dict[str, pa.Array | np.ndarray] = {
         "advertiser_id": facts.advertisers.take(pa.array(a)),
         "scenario_id": pa.array(plan.scenarios, pa.string()).take(pa.array(s)),
         "as_of": pa.array([as_of.date] * len(a), pa.date32()),
         "scenario_index": np.array([spec.scenario_index(name) for name in plan.scenarios], np.int16)[s],
-        "eligible": eligible[a, s],
-        "active_days": active_days[a, s].astype(np.int16),
+        "eligible": active_days >= spec.activity.min_active_days,
+        "active_days": active_days.astype(np.int16),
         "behavior_ids": cal.ids["behavior"][a, s, begin:end],
         "performance_ids": cal.ids["performance"][a, s, begin:end],
         "profile_ids": _profile_ids(facts, plan, as_of)[a],
@@ -191,21 +228,32 @@ def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as
     columns["dense"] = np.concatenate([dense, signed_log1p(history.reshape(len(a), -1))], axis=1)
     for position, task in enumerate(spec.tasks):
         columns[f"history_{task.name}"] = history[:, position]
-    if plan.labels:
-        today = as_of.day - plan.start + 1
-        windows = [(today, today + spec.horizon)]
-        labels = _task_values(cal, a, s, windows, spec)
-        for position, task in enumerate(spec.tasks):
-            columns[f"label_{task.name}"] = labels[:, position, 0]
-            if task.exposure is not None:
-                exposed = window_sums(cal.exposures[position], a, s, windows)[:, 0]
-                columns[f"exposure_{task.name}"] = exposed / 10**task.exposure.scale
-    schema = dataset_schema(spec, labels=plan.labels)
+    return columns
+
+
+def label_columns(
+    cal: Calendars, plan: WindowPlan, index: int, a: np.ndarray, s: np.ndarray
+) -> dict[str, pa.Array | np.ndarray]:
+    """Labels, and exposures of rates, of the pairs (a, s) on an as-of day."""
+    spec, today = plan.spec, plan.as_of[index].day - plan.start + 1
+    windows = [(today, today + spec.horizon)]
+    labels = _task_values(cal, a, s, windows, spec)
+    columns: dict[str, pa.Array | np.ndarray] = {}
+    for position, task in enumerate(spec.tasks):
+        columns[f"label_{task.name}"] = labels[:, position, 0]
+        if task.exposure is not None:
+            exposed = window_sums(cal.exposures[position], a, s, windows)[:, 0]
+            columns[f"exposure_{task.name}"] = exposed / 10**task.exposure.scale
+    return columns
+
+
+def record_batch(columns: Mapping[str, pa.Array | np.ndarray], plan: WindowPlan) -> pa.RecordBatch:
+    schema = dataset_schema(plan.spec, labels=plan.labels)
     return pa.RecordBatch.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
 def _task_values(
-    cal: _Calendars, a: np.ndarray, s: np.ndarray, windows: Sequence[Window], spec: DatasetSpec
+    cal: Calendars, a: np.ndarray, s: np.ndarray, windows: Sequence[Window], spec: DatasetSpec
 ) -> np.ndarray:
     exposures = {task: window_sums(totals, a, s, windows) for task, totals in cal.exposures.items()}
     return task_values(window_sums(cal.totals, a, s, windows), exposures, spec)
@@ -215,7 +263,10 @@ def _profile_ids(facts: Facts, plan: WindowPlan, as_of: AsOf) -> np.ndarray:
     """[A, profile features]: ids of each advertiser's latest snapshot not after the as-of day, missing if none."""
     features = plan.spec.profile
     ids = np.zeros((len(facts.advertisers), len(features)), np.int32)
-    rows = np.flatnonzero((facts.source == PROFILE_SOURCE) & (facts.day <= as_of.day))
+    holds = (facts.source == PROFILE_SOURCE) & (facts.day <= as_of.day)
+    if plan.spec.snapshot_days is not None:
+        holds &= facts.day > as_of.day - plan.spec.snapshot_days
+    rows = np.flatnonzero(holds)
     if not len(rows) or not features:
         return ids
     rows = rows[np.lexsort((facts.day[rows], facts.advertiser[rows]))]

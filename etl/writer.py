@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 
+from etl.replay import compared_features, replayed_rows
 from etl.statistics import Statistics
 from etl.windows import AsOf, Facts, WindowPlan, dataset_rows
 from m2m_model.contracts.schema import dataset_schema
@@ -27,7 +28,9 @@ ADVERTISERS_PER_CHUNK = 256
 BUFFERED_BYTES = 512 << 20
 """Rows wait in memory until a row group is full; above this much in all, the fullest day is written early."""
 
-RESULT_SCHEMA = "entry string, scenario_rows string, label_sums string, label_maxima string, statistics string"
+RESULT_SCHEMA = (
+    "entry string, scenario_rows string, label_sums string, label_maxima string, differences string, statistics string"
+)
 """A row per written file; the task's statistics stand in its first row."""
 
 
@@ -46,10 +49,11 @@ def write_partition(batches: Iterable[pa.RecordBatch], job: WriteJob) -> Iterato
     statistics = Statistics(job.plan.spec)
     try:
         for facts in _chunks(batches):
-            for as_of, rows in dataset_rows(facts, job.plan):
+            for as_of, rows, differences in _rows(facts, job.plan):
                 if as_of not in writers:
                     writers[as_of] = _DayWriter(job, as_of)
                 writers[as_of].add(rows)
+                writers[as_of].differences += differences
                 statistics.add(as_of.split, rows)
                 while sum(writer.buffered_bytes for writer in writers.values()) > BUFFERED_BYTES:
                     max(writers.values(), key=lambda writer: writer.buffered_bytes).flush()
@@ -62,6 +66,18 @@ def write_partition(batches: Iterable[pa.RecordBatch], job: WriteJob) -> Iterato
         results[0]["statistics"] = statistics.to_json()
     schema = pa.schema([(name.split()[0], pa.string()) for name in RESULT_SCHEMA.split(", ")])
     yield pa.RecordBatch.from_pylist(results, schema=schema)
+
+
+def _rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.RecordBatch, np.ndarray]]:
+    """Rows of each as-of day, with the counts of replay's differences (none without replay)."""
+    if plan.replay:
+        yield from replayed_rows(facts, plan)
+    else:
+        yield from ((as_of, rows, _no_differences(plan)) for as_of, rows in dataset_rows(facts, plan))
+
+
+def _no_differences(plan: WindowPlan) -> np.ndarray:
+    return np.zeros((len(compared_features(plan.spec)) if plan.replay else 0, 4), np.int64)
 
 
 def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[Facts]:
@@ -99,6 +115,7 @@ def _facts(table: pa.Table) -> Facts:
         advertiser=encoded.indices.to_numpy(zero_copy_only=False),
         values=table["values"].combine_chunks(),
         words=table["words"].combine_chunks(),
+        seen=table["seen"].to_numpy() if "seen" in table.column_names else None,
         **columns,
     )
 
@@ -167,6 +184,7 @@ class _DayWriter:
         )
         self.label_sums = np.zeros(len(spec.tasks) if plan.labels else 0)
         self.label_maxima = np.zeros_like(self.label_sums)
+        self.differences = _no_differences(plan)
 
     def add(self, rows: pa.RecordBatch) -> None:
         self.buffer.append(rows)
@@ -211,6 +229,7 @@ class _DayWriter:
             "scenario_rows": json.dumps(self.scenario_rows),
             "label_sums": json.dumps(self.label_sums.tolist()),
             "label_maxima": json.dumps(self.label_maxima.tolist()),
+            "differences": json.dumps(self.differences.tolist()),
         }
 
     def abandon(self) -> None:

@@ -1,17 +1,27 @@
-"""Raw tables to a published dataset, or with ``--date`` to the features of one as-of day. Runs under spark-submit."""
+"""Raw tables to a published dataset, or with a frozen spec to daily features. Runs under spark-submit.
+
+Without ``--spec`` the spec is fitted on training days. With it, the dataset is built as that spec says, or with
+``--date`` the features of one as-of day, or with ``--backfill`` those of a range of days that are not complete.
+"""
 
 import datetime
 import importlib.metadata
 import sys
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-from etl.build import build_dataset, build_day
+from pyspark.sql import SparkSession
+
+from etl.build import build_dataset
+from etl.days import DayStatus, FeatureDays
 from etl.session import build_session
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.drift import LARGE, Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.store import Manifest
+
+day = datetime.date.fromisoformat
 
 WORST = 5
 """Features whose drift is printed."""
@@ -19,53 +29,83 @@ WORST = 5
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
-    parser.add_argument("--date", type=datetime.date.fromisoformat, help="build the features of this as-of day alone")
-    parser.add_argument("--spec", type=Path, help="the frozen spec for --date (a dataset's spec.json)")
-    parser.add_argument("--as-known-at", type=_moment, help="leave out rows that arrived later; UTC without an offset")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--date", type=day, help="build the features of this as-of day alone")
+    what.add_argument("--backfill", type=day, nargs=2, metavar=("FROM", "TO"), help="build the days that need it")
+    parser.add_argument("--spec", help="the frozen spec: path or URI of a dataset's spec.json")
+    parser.add_argument("--as-known-at", type=instant, help="leave out rows that arrived later (2017-12-31T06:00:00Z)")
+    parser.add_argument("--force", action="store_true", help="with --backfill: complete days too")
     arguments = parser.parse_args(argv)
-    if (arguments.date is None) != (arguments.spec is None):
-        raise UserError("--date and --spec go together: the features of a day are built with a frozen spec")
+    if (arguments.date or arguments.backfill) and arguments.spec is None:
+        raise UserError("--date and --backfill need --spec: the features of a day are built with a frozen spec")
     config = RunConfig.read(arguments.config, arguments.overrides)
-    run_info = {"run": config.run.name, "code_version": importlib.metadata.version("m2m-advertisers")}
-    raw = config.run.path("raw")
-    spec = DatasetSpec.read(arguments.spec) if arguments.spec else None
-    trained_on = Histograms.beside(arguments.spec, spec) if spec else None
+    spec = None if arguments.spec is None else DatasetSpec.read(arguments.spec)
     spark = build_session(config.spark, app_name=f"{config.run.name}: build dataset")
     try:
-        if spec is None:
-            out = config.run.path("dataset")
-            manifest = build_dataset(
-                spark, config, raw=raw, out=out, as_known_at=arguments.as_known_at, run_info=run_info
-            )
-        else:
-            out = f"{config.run.path('features')}/dt={arguments.date}"
-            manifest = build_day(
-                spark,
-                config,
-                spec,
-                date=arguments.date,
-                raw=raw,
-                out=out,
-                as_known_at=arguments.as_known_at,
-                trained_on=trained_on,
-                run_info=run_info,
-            )
+        _run(spark, config, spec, arguments)
     finally:
         spark.stop()
+    return 0
+
+
+def instant(text: str) -> datetime.datetime:
+    """A moment with its UTC offset: without one it would be another moment on another machine."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ArgumentTypeError(f"must have a UTC offset, as in {text}+00:00, however: {text}")
+    return moment
+
+
+def _run(spark: SparkSession, config: RunConfig, spec: DatasetSpec | None, arguments: Namespace) -> None:
+    run_info = {"run": config.run.name, "code_version": importlib.metadata.version("m2m-advertisers")}
+    known, raw = arguments.as_known_at, config.run.path("raw")
+    if spec is None or not (arguments.date or arguments.backfill):
+        out = config.run.path("dataset")
+        manifest = build_dataset(
+            spark,
+            config,
+            raw=raw,
+            out=out,
+            spec=spec,
+            specs=config.run.path("specs"),
+            as_known_at=known,
+            run_info=run_info,
+        )
+        _print(manifest, out)
+        return
+    days = FeatureDays(
+        location=config.run.path("features"),
+        raw=raw,
+        config=config,
+        spec=spec,
+        trained_on=Histograms.beside(arguments.spec, spec),
+    )
+    if arguments.date:
+        manifest = days.build(spark, arguments.date, as_known_at=known, run_info=run_info)
+        _print(manifest, days.folder(arguments.date).uri)
+        return
+    for status, made in days.backfill(
+        spark, arguments.backfill, force=arguments.force, as_known_at=known, run_info=run_info, before=_announce
+    ):
+        if made is None:
+            print(f"{status.date}  complete, left as it is", flush=True)
+        else:
+            _print(made, days.folder(status.date).uri)
+
+
+def _announce(status: DayStatus) -> None:
+    print(f"{status.date}  {status.state}{': ' if status.reason else ''}{status.reason}", flush=True)
+
+
+def _print(manifest: Manifest, out: str) -> None:
     print(f"published {manifest.kind} {manifest.generation} in {out}: {manifest.rows:,} rows")
     for split, rows in manifest.content["rows_by_scenario"].items():
         print(f"  {split}: " + ", ".join(f"{scenario} {count:,}" for scenario, count in sorted(rows.items())))
     if manifest.content["dropped"]:
-        print(f"  dropped by policy: {manifest.content['dropped']}")
+        print(f"  dropped by policy: {manifest.content['dropped']}", flush=True)
     for split, drift in manifest.content["drift"].items():
         worst = ", ".join(f"{feature} {psi:.3f}" for feature, psi in list(drift.items())[:WORST])
-        print(f"  drift of {split} from training (PSI, above {LARGE} is large): {worst}")
-    return 0
-
-
-def _moment(text: str) -> datetime.datetime:
-    moment = datetime.datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        print(f"  drift of {split} from training (PSI, above {LARGE} is large): {worst}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlparse
 
 from etl.config import EtlConfig
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import below, is_uri
 from training.config import TrainingConfig
 
 
@@ -19,12 +19,15 @@ class RunSection(StrictConfig):
     name: str
     out: str
     """Folder or URI under which everything of the run lies."""
+    raw: str = ""
+    """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
-    def path(self, part: str) -> str:
-        """Where a part of the run lies: raw, dataset, features, model, evaluation, predictions, report, ray."""
+    def path(self, *parts: str) -> str:
+        """Where a part of the run lies: raw, dataset, specs, features, model, evaluation, predictions, report, ray."""
+        if parts == ("raw",) and self.raw:
+            return self.raw
         # Absolute, since Ray's workers have working folders of their own.
-        out = self.out if len(urlparse(self.out).scheme) > 1 else str(Path(self.out).absolute())
-        return f"{out.rstrip('/')}/{part}"
+        return below(self.out if is_uri(self.out) else str(Path(self.out).absolute()), *parts)
 
 
 class RunConfig(EtlConfig, TrainingConfig):

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _steps(config: RunConfig) -> list[tuple[str, list[str]]]:
     day = str(config.raw.last_day)
-    spec = config.run.path("dataset") + "/spec.json"
+    spec = config.run.path("dataset", "spec.json")
     return [
         ("raw tables", ["jobs.make_raw"]),
         ("dataset", ["jobs.build_dataset"]),

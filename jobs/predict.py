@@ -18,11 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = RunConfig.read(arguments.config, arguments.overrides)
     cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
     model = load_model(config.run.path("model"))
-    out = f"{config.run.path('predictions')}/dt={arguments.date}"
+    out = config.run.path("predictions", f"dt={arguments.date}")
     with connected(cluster):
         manifest = predict_day(
             model,
-            features=f"{config.run.path('features')}/dt={arguments.date}",
+            features=config.run.path("features", f"dt={arguments.date}"),
             out=out,
             config=config.predict,
             cluster=cluster,

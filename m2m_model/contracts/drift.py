@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pyarrow.fs as pafs
 from pydantic import ValidationError
 
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.store import Folder, beside, read_text
 
 HISTOGRAMS = "histograms.json"
 NEWEST_DAYS = 7
@@ -70,10 +72,13 @@ class Histograms(StrictConfig):
         return found
 
     @classmethod
-    def beside(cls, spec_path: Path, spec: DatasetSpec) -> Self | None:
-        """Those published with the spec at ``spec_path``; None if the file is not there."""
-        path = spec_path.with_name(HISTOGRAMS)
-        return cls.from_json(path.read_bytes(), source=str(path), spec=spec) if path.is_file() else None
+    def beside(cls, spec_location: str | Path, spec: DatasetSpec) -> Self | None:
+        """Those published with the spec at a path or URI; None if the file is not there."""
+        location = beside(spec_location, HISTOGRAMS)
+        file = Folder.at(location)
+        if file.filesystem.get_file_info(file.path).type != pafs.FileType.File:
+            return None
+        return cls.from_json(read_text(location, hint="rebuild the dataset"), source=location, spec=spec)
 
 
 def feature_sizes(spec: DatasetSpec) -> dict[str, int]:

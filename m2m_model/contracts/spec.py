@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import read_text
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -129,6 +130,10 @@ class DatasetSpec(StrictConfig):
     """What a row of the dataset means. See the module docstring; ``etl`` writes it, everybody reads it."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    version: int = Field(default=1, ge=1)
+    """Counts the specs of a run; part of its name, not of its meaning."""
+    parent: str = ""
+    """Fingerprint of the spec that this one was proposed from; empty where it was fitted."""
     timezone: str
     sequence_length: int
     """T, in days."""
@@ -136,6 +141,8 @@ class DatasetSpec(StrictConfig):
     """Days after the as-of day that a label sums over."""
     availability_lag_days: int
     """Features of as-of day D use days up to and with D - lag."""
+    snapshot_days: int | None = None
+    """Days that a profile or scenario snapshot holds, its own included; None: until the key's next."""
     history_weeks: int
     """Number of most recent weekly sums kept per task for naive forecasts and offsets."""
     advertiser_id_type: Literal["string", "bigint"]
@@ -150,7 +157,7 @@ class DatasetSpec(StrictConfig):
     @property
     def history_days(self) -> int:
         """Days of facts that the features of one as-of day need, ending at as-of minus the lag."""
-        return max(self.sequence_length, 7 * self.history_weeks)
+        return history_days(self.sequence_length, self.history_weeks)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -176,8 +183,8 @@ class DatasetSpec(StrictConfig):
 
     @property
     def feature_fingerprint(self) -> str:
-        """Hash over exactly what determines a row: no dates, no paths, no label statistics."""
-        content = self.model_dump(mode="json")
+        """Hash over exactly what determines a row: no dates, no paths, no label statistics, no version."""
+        content = self.model_dump(mode="json", exclude={"version", "parent"})
         for task in content["tasks"]:
             del task["mean_label"], task["max_label"]
             # What other kinds have does not make a count another count.
@@ -214,13 +221,14 @@ class DatasetSpec(StrictConfig):
         return spec
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        try:
-            return cls.from_json(path.read_text(), source=str(path))
-        except (FileNotFoundError, IsADirectoryError):
-            raise UserError(f"spec {path} does not exist: build the dataset first") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{path} is no dataset spec but binary data: rebuild the dataset") from None
+    def read(cls, location: str | Path) -> Self:
+        """Read a spec file at a path or URI."""
+        return cls.from_json(read_text(location, hint="build the dataset first"), source=str(location))
+
+
+def history_days(length: int, weeks: int) -> int:
+    """Days that a sequence of ``length`` days and ``weeks`` weekly sums need, both ending on the same day."""
+    return max(length, 7 * weeks)
 
 
 def task_columns(spec: DatasetSpec, prefix: Literal["label", "history"]) -> Iterator[str]:

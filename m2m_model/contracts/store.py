@@ -17,7 +17,7 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlparse
+from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow.fs as pafs
 from pydantic import ValidationError
@@ -27,6 +27,8 @@ from m2m_model.contracts.errors import UserError
 
 MANIFEST = "manifest.json"
 DATA = "data"
+STORES = ("file", "s3", "gs")
+"""URI schemes of stores where replacing one object is atomic; a path without a scheme is a local disk."""
 
 
 class FileEntry(StrictConfig):
@@ -73,12 +75,24 @@ class Folder:
 
     @classmethod
     def at(cls, location: str | Path) -> Self:
-        """A folder at a local path or a URI (``s3://bucket/path?endpoint_override=...``)."""
+        """A folder at a local path or a URI (``s3://bucket/path?endpoint_override=...``).
+
+        Raises:
+            UserError: a store that results cannot be published in.
+        """
         text = str(location)
-        if len(urlparse(text).scheme) > 1:
+        if not is_uri(text):
+            return cls(pafs.LocalFileSystem(), str(Path(text).absolute()), text)
+        if urlsplit(text).scheme not in STORES:
+            raise UserError(
+                f"{text} must be a local path or one of {', '.join(f'{store}://' for store in STORES)}, which are "
+                "written through pyarrow; s3a:// and hdfs:// are for raw tables that Spark reads (docs/storage.md)"
+            )
+        try:
             filesystem, path = pafs.FileSystem.from_uri(text)
-            return cls(filesystem, path, text)
-        return cls(pafs.LocalFileSystem(), str(Path(text).absolute()), text)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{text} cannot be opened: {str(error).splitlines()[0]}") from None
+        return cls(filesystem, path, text)
 
     def join(self, *parts: str) -> str:
         return "/".join((self.path, *parts))
@@ -104,10 +118,60 @@ class Folder:
         self.filesystem.move(self.join(temporary), self.join(relative))
 
     def make_parents(self, relative: str) -> None:
-        self.filesystem.create_dir(self.join(relative).rpartition("/")[0], recursive=True)
+        """Create the folders above a file, where there are folders: an object store has none."""
+        if isinstance(self.filesystem, pafs.LocalFileSystem):
+            self.filesystem.create_dir(self.join(relative).rpartition("/")[0], recursive=True)
 
     def exists(self, relative: str) -> bool:
         return bool(self.filesystem.get_file_info(self.join(relative)).type == pafs.FileType.File)
+
+
+def is_uri(location: str) -> bool:
+    return len(urlsplit(location).scheme) > 1
+
+
+def below(location: str, *parts: str) -> str:
+    """The location of ``parts`` below ``location``, a path or a URI; a URI's query stays at its end.
+
+    Example:
+        >>> below("s3://bucket/run?region=eu-west-1", "features", "dt=2017-03-01")
+        's3://bucket/run/features/dt=2017-03-01?region=eu-west-1'
+    """
+    if not is_uri(location):
+        return "/".join((location.rstrip("/"), *parts))
+    uri = urlsplit(location)
+    return urlunsplit(uri._replace(path="/".join((uri.path.rstrip("/"), *parts))))
+
+
+def beside(location: str | Path, name: str) -> str:
+    """The location of the file ``name`` in the folder of the file at ``location``.
+
+    Example:
+        >>> beside("s3://bucket/run/spec.json?region=eu-west-1", "histograms.json")
+        's3://bucket/run/histograms.json?region=eu-west-1'
+    """
+    if not is_uri(str(location)):
+        return str(Path(location).with_name(name))
+    uri = urlsplit(str(location))
+    return urlunsplit(uri._replace(path=uri.path.rpartition("/")[0] + "/" + name))
+
+
+def read_text(location: str | Path, *, hint: str) -> str:
+    """One file at a path or URI.
+
+    Raises:
+        UserError: it is not there (``hint`` says what to do) or cannot be read.
+    """
+    file = Folder.at(location)
+    try:
+        with file.filesystem.open_input_file(file.path) as stream:
+            return bytes(stream.read()).decode()
+    except FileNotFoundError:
+        raise UserError(f"{location} does not exist: {hint}") from None
+    except OSError as error:
+        raise UserError(f"{location} cannot be read: {str(error).splitlines()[0]}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{location} is binary data, no text: {hint}") from None
 
 
 def new_generation() -> str:
@@ -145,8 +209,10 @@ def read_manifest(folder: Folder, *, kind: str, build_hint: str) -> Manifest:
     """
     try:
         text = folder.read_bytes(MANIFEST)
-    except (FileNotFoundError, OSError):
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder.uri} holds no complete {kind} (no {MANIFEST}): {build_hint}") from None
+    except OSError as error:
+        raise UserError(f"{folder.uri} cannot be read: {str(error).splitlines()[0]}") from None
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -14,7 +14,7 @@ import pytest
 from m2m_model.batch import Batch
 from m2m_model.contracts.drift import Histograms, feature_sizes
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish
+from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish, read_manifest
 from tests.training.tiny import SPEC, publish_tables, random_table, same_rules
 from training.baselines.naive import NaiveForecaster, last_7_days, median_5_weeks
 from training.evaluate import Evaluate
@@ -160,6 +160,21 @@ def test_the_page_has_all_sections_and_needs_nothing_from_outside(tmp_path: Path
         "metrics.csv",
         "metrics_by_history.csv",
     ]
+
+
+def test_a_replayed_dataset_shows_what_late_rows_changed(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    folder = Folder.at(inputs.dataset)
+    manifest = read_manifest(folder, kind="dataset", build_hint="")
+    differences = [
+        {"feature": "performance.sales", "rows": 120, "rows_differing": 0.25, "ids_differing": 0.0625},
+        {"feature": "history_units", "rows": 120, "rows_differing": 0.5, "ids_differing": None},
+    ]
+    publish(folder, manifest.model_copy(update={"content": {"replay_difference": differences}}))
+    text = Path(build_report(inputs, str(tmp_path / "report"))).read_text()
+    assert _Page(text).sections == SECTIONS | {"replay"}
+    for shown in ("performance.sales", "25.00 %", "6.25 %", "history_units", "50.00 %"):
+        assert shown in text
 
 
 def test_metrics_csv_has_exactly_the_headline_columns_and_rows(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from training.report.tables import (
     metrics_csv,
     outcome_table,
     parse_metrics,
+    replay_table,
 )
 
 INDEX, METRICS, HISTORY = "index.html", "metrics.csv", "metrics_by_history.csv"
@@ -85,6 +86,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
         history=history_table(metrics),
         outcomes=outcome_table(_lines(folder, evaluation, role="outcomes")),
         coverage=coverage_table(_lines(folder, evaluation, role="coverage")),
+        replay=replay_table(dataset.content.get("replay_difference", [])),
         pictures=_pictures(metrics, forecasts, training),
         left_out=[r for r in rows if r.scenario == r.task == "overall" and r.left_out and r.segment == "eligible"],
         drift=_drift(inputs, dataset),

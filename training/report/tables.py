@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from m2m_model.contracts.schema import FORECASTS
 from training.metrics import HEADLINE, OVERALL, SEGMENTS, MetricRow
@@ -187,3 +188,20 @@ def _cell(value: float, best: float) -> Cell:
     share = min(excess / WORST_SHADE, 1.0) * 0.75
     mixed = (round(low + (high - low) * share) for low, high in zip(BEST_COLOUR, WORST_COLOUR, strict=True))
     return Cell(text=f"{value:.3f}", colour="rgb({},{},{})".format(*mixed), best=value == best)
+
+
+def replay_table(differences: Sequence[Mapping[str, Any]]) -> Table:
+    """How features as known on their as-of day differ from matured history (a manifest's ``replay_difference``)."""
+
+    def percent(share: float | None) -> Cell:
+        return Cell(text="" if share is None else f"{100 * share:.2f} %")
+
+    return Table(
+        title="Known on the day against matured history",
+        heads=("feature",),
+        columns=("rows that differ", "bucket ids that differ"),
+        rows=tuple(
+            ((entry["feature"],), (percent(entry["rows_differing"]), percent(entry["ids_differing"])))
+            for entry in differences
+        ),
+    )
