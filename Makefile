@@ -12,7 +12,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint unit petastorm readme venv venv-petastorm wheel clean
+.PHONY: help demo test lint unit petastorm readme bench-etl venv venv-petastorm wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ $(PETASTORM)/.ready: pyproject.toml constraints-petastorm.txt
 	@$(PYTHON) -m venv $(PETASTORM)
 	@$(call install,$(PETASTORM),constraints-petastorm.txt,'.[petastorm]' pytest pytest-timeout hypothesis)
 	@touch $@
+
+bench-etl: venv ## the dataset build beside plain and naive PySpark and Polars (about 6 minutes on 2 cores)
+	@$(BIN)/python -m benchmarks.etl
 
 wheel: venv ## the wheel for spark-submit --py-files and both clusters
 	@$(BIN)/python -m build --wheel -o dist .

@@ -3,7 +3,7 @@
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,23 +14,24 @@ from pyspark.sql import functions as F
 from etl.attributes import AttributeTable
 from etl.checks import Findings, checked_facts, checked_snapshots
 from etl.config import EtlConfig
+from etl.edges import Answers, Questions, answer_partition
 from etl.expressions import scalar_expression
 from etl.facts import (
     Source,
     declared_sources,
     fact_rows,
-    profile_rows,
     spec_sources,
     task_scales,
 )
 from etl.fit import declared_attributes, fit_spec
-from etl.quality import refuse_negative_labels
+from etl.pack import PACKED_SCHEMA, PackJob, Summary, pack_partition, unpack
+from etl.quality import check_summaries
 from etl.split import SPLITS, as_of_days
 from etl.tables import read_facts, read_snapshots
 from etl.windows import AsOf, WindowPlan
 from etl.writer import RESULT_SCHEMA, WriteJob, write_partition
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.spec import AttributeFeature, DatasetSpec
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, data_path, new_generation, publish, remove_superseded
 
 
@@ -69,17 +70,23 @@ def build_dataset(
     scales = task_scales(config, tables.facts)
     sources = declared_sources(config, scales)
     every_day = [day for split in SPLITS for day in days[split]]
-    facts = fact_rows(tables.facts, sources, tables.scenario_ids, config.raw)
-    facts = facts.unionByName(profile_rows(tables.profile, profile_features, config.raw))
-    facts = facts.persist(StorageLevel.MEMORY_AND_DISK)
+    lag = datetime.timedelta(days=config.sequence.availability_lag_days)
+    pack = PackJob.of(
+        sources,
+        profile_features,
+        last_fact_day=(days["train"][-1] - lag - config.raw.first_day).days,
+        last_profile_day=(days["train"][-1] - config.raw.first_day).days,
+    )
+    facts = _packed(tables, profile_features, pack, config)
     try:
-        facts = refuse_negative_labels(facts, sources, config, tables.findings)
+        summaries = _summaries(facts)
+        check_summaries(summaries, sources, config, tables.findings)
         attributes = AttributeTable(tables.scenarios, attribute_features, every_day)
         spec = fit_spec(
             config,
             sources=sources,
-            facts=facts,
-            profile=facts,
+            summaries=summaries,
+            ask=partial(_ask, packed=facts),
             attributes=attributes,
             train_days=days["train"],
             scenarios=tables.scenario_ids,
@@ -94,7 +101,7 @@ def build_dataset(
         ]
         plan = _plan(config, spec, sources, tables, attributes, as_of, labels=True)
         job = _write_job(config, plan, out)
-        results = _write(facts, job, config)
+        results = _write(facts, job)
     finally:
         facts.unpersist()
     spec = _with_label_statistics(spec, results)
@@ -126,14 +133,17 @@ def build_day(
     first = last - datetime.timedelta(days=spec.history_days - 1)
     tables = _read(spark, config, raw=raw, as_known_at=as_known_at, days=(first, last))
     sources = spec_sources(spec)
-    facts = fact_rows(tables.facts, sources, tables.scenario_ids, config.raw)
-    profile = tables.profile.where(F.col("day") <= date)
-    facts = facts.unionByName(profile_rows(profile, spec.profile, config.raw))
-    attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
-    as_of = [AsOf(date, (date - config.raw.first_day).days, "features", "live")]
-    plan = _plan(config, spec, sources, tables, attributes, as_of, labels=False)
-    job = _write_job(config, plan, out)
-    results = _write(facts, job, config)
+    tables = replace(tables, profile=tables.profile.where(F.col("day") <= date))
+    facts = _packed(tables, spec.profile, PackJob.of(sources, spec.profile), config)
+    try:
+        check_summaries(_summaries(facts), sources, config, tables.findings)
+        attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
+        as_of = [AsOf(date, (date - config.raw.first_day).days, "features", "live")]
+        plan = _plan(config, spec, sources, tables, attributes, as_of, labels=False)
+        job = _write_job(config, plan, out)
+        results = _write(facts, job)
+    finally:
+        facts.unpersist()
     content = {"as_of": str(date), "raw_days": [str(first), str(last)]}
     return _publish(out, "features", job, spec, results, tables.findings, config, content | dict(run_info or {}))
 
@@ -220,11 +230,38 @@ def _write_job(config: EtlConfig, plan: WindowPlan, out: str) -> WriteJob:
     )
 
 
-def _write(facts: DataFrame, job: WriteJob, config: EtlConfig) -> list[Row]:
-    """One shuffle by advertiser, then the kernel in every task; returns a row per written file."""
+def _packed(tables: RawFrames, profile: Sequence[AttributeFeature], job: PackJob, config: EtlConfig) -> DataFrame:
+    """Packed facts, cached: they are asked for their summaries, then for their windows."""
+    rows = fact_rows(
+        tables.facts,
+        tables.profile,
+        job.sources,
+        profile,
+        tables.scenario_ids,
+        config.raw,
+        shards=config.dataset.shards,
+    )
+    packed = rows.mapInArrow(partial(pack_partition, job=job), PACKED_SCHEMA)
+    return packed.persist(StorageLevel.MEMORY_AND_DISK)
+
+
+def _summaries(packed: DataFrame) -> list[Summary]:
+    rows = packed.where(F.col("summary").isNotNull()).select("summary")
+    return list(unpack([rows.toArrow()], "summary"))
+
+
+def _ask(questions: Questions, packed: DataFrame) -> list[Answers]:
+    """Put the fit's questions to every shard."""
+    rows = packed.where(F.col("counts").isNotNull()).select("counts")
+    answers = rows.mapInArrow(partial(answer_partition, questions=questions), "answers binary")
+    return list(unpack([answers.toArrow()], "answers"))
+
+
+def _write(packed: DataFrame, job: WriteJob) -> list[Row]:
+    """The kernel in every task; returns a row per written file."""
     rows: list[Row] = (
-        facts.repartition(config.dataset.shards, "advertiser_id")
-        .sortWithinPartitions("advertiser_id")
+        packed.where(F.col("facts").isNotNull())
+        .select("facts")
         .mapInArrow(partial(write_partition, job=job), RESULT_SCHEMA)
         .collect()
     )

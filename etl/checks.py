@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from etl.config import ChecksConfig, RawConfig
 from m2m_model.contracts.errors import UserError
 
+FACT_KEYS = ["advertiser_id", "scenario_id", "day"]
 EXAMPLES = 5
 """How many unknown scenarios a message names."""
 
@@ -38,7 +39,10 @@ class Findings:
 def checked_facts(
     frame: DataFrame, name: str, *, raw: RawConfig, checks: ChecksConfig, scenarios: list[str], findings: Findings
 ) -> DataFrame:
-    """Facts whose keys are all there, whose days lie in the calendar, whose scenarios are known, without doubles."""
+    """Facts whose keys are all there, whose days lie in the calendar, whose scenarios are known.
+
+    Doubles are dropped here if the policy says so; else the aggregation of facts counts them on its way.
+    """
     table = raw.facts[name]
     null_advertiser, null_day = F.col("advertiser_id").isNull(), F.col("day").isNull()
     outside = ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day))
@@ -68,28 +72,45 @@ def checked_facts(
         policy = getattr(checks, check)
         if findings.handle(check=check, table=name, rows=counts[str(index)], policy=policy, detail=detail):
             frame = frame.where(~F.coalesce(bad, F.lit(False)))
-    if table.kind == "daily":
-        frame = _without_doubles(frame, name, ["advertiser_id", "scenario_id", "day"], checks, findings)
+    if table.kind == "daily" and checks.duplicate_keys == "drop":
+        doubles = frame.groupBy(*FACT_KEYS).count().select(F.sum(F.col("count") - 1)).first()
+        assert doubles is not None
+        frame = _without_doubles(frame, name, FACT_KEYS, doubles[0] or 0, checks, findings)
     return frame
 
 
 def checked_snapshots(frame: DataFrame, name: str, key: str, *, checks: ChecksConfig, findings: Findings) -> DataFrame:
     """Snapshots with a key and a day each, one row per key and day."""
+    rows, no_key, no_day = F.col("count"), F.col(key).isNull(), F.col("day").isNull()
+    counts = (
+        frame.groupBy(key, "day")
+        .count()
+        .agg(
+            F.sum(F.when(no_key, rows)).alias(key),
+            F.sum(F.when(~no_key & no_day, rows)).alias("day"),
+            F.sum(F.when(~no_key & ~no_day, rows - 1)).alias("doubles"),
+        )
+        .first()
+    )
+    assert counts is not None
     for column in (key, "day"):
-        rows = frame.where(F.col(column).isNull()).count()
         detail = f"a null {column!r}"
-        if findings.handle(check="null_keys", table=name, rows=rows, policy=checks.null_keys, detail=detail):
+        if findings.handle(
+            check="null_keys", table=name, rows=counts[column] or 0, policy=checks.null_keys, detail=detail
+        ):
             frame = frame.where(F.col(column).isNotNull())
-    return _without_doubles(frame, name, [key, "day"], checks, findings)
+    return _without_doubles(frame, name, [key, "day"], counts["doubles"] or 0, checks, findings)
+
+
+def doubles_detail(keys: list[str]) -> str:
+    return f"a key ({', '.join(keys)}) that another row has too"
 
 
 def _without_doubles(
-    frame: DataFrame, name: str, keys: list[str], checks: ChecksConfig, findings: Findings
+    frame: DataFrame, name: str, keys: list[str], rows: int, checks: ChecksConfig, findings: Findings
 ) -> DataFrame:
-    doubles = frame.groupBy(*keys).count().where("count > 1").select(F.sum(F.col("count") - 1)).first()
-    rows = int((doubles and doubles[0]) or 0)
-    detail = f"a key ({', '.join(keys)}) that another row has too"
-    if not findings.handle(check="duplicate_keys", table=name, rows=rows, policy=checks.duplicate_keys, detail=detail):
+    policy = checks.duplicate_keys
+    if not findings.handle(check="duplicate_keys", table=name, rows=rows, policy=policy, detail=doubles_detail(keys)):
         return frame
     # The row kept is the first in the order of all columns, so that it does not depend on the order of the input.
     order = Window.partitionBy(*keys).orderBy(*(F.to_json(F.struct(c)) for c in frame.columns))

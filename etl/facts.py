@@ -1,13 +1,16 @@
-"""Raw tables as uniform fact rows, ready for one shuffle by advertiser.
+"""Raw tables as uniform fact rows, partitioned by advertiser.
 
 A *source* is one group-by: a raw table at one grain (per scenario and day, or per day over all scenarios), with all
 the daily values that features, tasks and the activity rule take from it. Its rows become
-``advertiser_id, source, scenario, day, values, words``: day counted from ``raw.first_day``, values as doubles in the
-order of the source's columns (exact: integers and scaled decimals below 2^53), words only for the profile.
+``advertiser_id, source, scenario, day, doubles, value_0 .., word_0 ..``: day counted from ``raw.first_day``, values as
+doubles in the order of the source's columns (exact: integers and scaled decimals below 2^53), words only for the
+profile. Columns, not arrays: Spark hands them to Arrow twice as fast.
 """
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -89,18 +92,49 @@ def task_scales(config: EtlConfig, tables: Mapping[str, DataFrame]) -> dict[str,
 
 
 def fact_rows(
-    tables: Mapping[str, DataFrame], sources: Sequence[Source], scenarios: Sequence[str], raw: RawConfig
+    tables: Mapping[str, DataFrame],
+    profile: DataFrame,
+    sources: Sequence[Source],
+    profile_features: Sequence[AttributeFeature],
+    scenarios: Sequence[str],
+    raw: RawConfig,
+    *,
+    shards: int,
 ) -> DataFrame:
-    """Fact rows of all sources. ``scenarios``: the known ids; a row's ``scenario`` is an index into them."""
-    frames = [_source_rows(tables[source.table], index, source, scenarios, raw) for index, source in enumerate(sources)]
-    rows = frames[0]
-    for frame in frames[1:]:
-        rows = rows.unionByName(frame)
-    return rows
+    """Fact rows of all sources and the profile's snapshots, hash-partitioned by advertiser into ``shards`` partitions.
+
+    ``scenarios``: the known ids; a row's ``scenario`` is an index into them. Daily tables pass one shuffle, by
+    advertiser, before they are aggregated. Events are aggregated first, in part before their shuffle, so that neither
+    their number nor one advertiser's share of it weighs on a task; their daily facts then pass a second, small one.
+    """
+    words = sum(feature.kind == "vocabulary" for feature in profile_features)
+    width = max([len(profile_features) - words, *(len(source.values) for source in sources)])
+    frames = [_profile_rows(profile, profile_features, raw).repartition(shards, "advertiser_id")]
+    checked: set[str] = set()
+    for index, source in enumerate(sources):
+        is_daily = raw.facts[source.table].kind == "daily"
+        table = tables[source.table].withColumn("_scenario", _index("scenario_id", scenarios))
+        if is_daily:
+            table = table.repartition(shards, "advertiser_id")
+        count_doubles = is_daily and source.table not in checked
+        rows = _source_rows(table, index, source, raw.first_day, count_doubles=count_doubles)
+        checked.add(source.table)
+        frames.append(rows if is_daily else rows.repartition(shards, "advertiser_id"))
+    rows = reduce(DataFrame.unionByName, (_padded(frame, width, words) for frame in frames))
+    # Spark zips the partitions of frames that are partitioned alike and then leaves this shuffle out.
+    return rows.repartition(shards, "advertiser_id")
 
 
-def profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig) -> DataFrame:
-    """Profile snapshots as fact rows: buckets' raw values in ``values``, vocabularies' in ``words``."""
+def value_columns(width: int) -> list[str]:
+    return [f"value_{index}" for index in range(width)]
+
+
+def word_columns(width: int) -> list[str]:
+    return [f"word_{index}" for index in range(width)]
+
+
+def _profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig) -> DataFrame:
+    """Profile snapshots: buckets' raw values in the value columns, vocabularies' in the word columns."""
     values = [F.expr(f.expr).cast("double") for f in features if f.kind == "bucket"]
     words = [F.expr(f.expr).cast("string") for f in features if f.kind == "vocabulary"]
     return snapshots.select(
@@ -108,9 +142,17 @@ def profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw
         F.lit(PROFILE_SOURCE).alias("source"),
         F.lit(NO_SCENARIO).alias("scenario"),
         F.date_diff(F.col("day"), F.lit(raw.first_day)).alias("day"),
-        _array(values, "double").alias("values"),
-        _array(words, "string").alias("words"),
+        F.lit(0).cast("bigint").alias("doubles"),
+        *(column.alias(name) for column, name in zip(values, value_columns(len(values)), strict=True)),
+        *(column.alias(name) for column, name in zip(words, word_columns(len(words)), strict=True)),
     )
+
+
+def _padded(rows: DataFrame, width: int, words: int) -> DataFrame:
+    """Rows with the value and word columns that they lack, null."""
+    kinds = dict.fromkeys(value_columns(width), "double") | dict.fromkeys(word_columns(words), "string")
+    lacking = {name: F.lit(None).cast(kind) for name, kind in kinds.items() if name not in rows.columns}
+    return rows.select("*", *(column.alias(name) for name, column in lacking.items()))
 
 
 def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
@@ -120,30 +162,37 @@ def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
     return tuple(Source(table, by_scenario, tuple(values)) for (table, by_scenario), values in grains.items())
 
 
-def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequence[str], raw: RawConfig) -> DataFrame:
-    keys = ["advertiser_id", "day"]
+def _source_rows(
+    table: DataFrame, index: int, source: Source, first_day: datetime.date, *, count_doubles: bool
+) -> DataFrame:
+    """Daily values of one source. ``doubles``: rows of a day beyond the first of its key, if they are to be counted."""
+    keys, doubles = ["advertiser_id", "day"], F.lit(0)
     if source.by_scenario:
-        known = F.create_map(
-            *(F.lit(item) for pair in zip(scenarios, range(len(scenarios)), strict=True) for item in pair)
-        )
-        table = table.where(F.col("scenario_id").isNotNull()).withColumn("_scenario", known[F.col("scenario_id")])
         keys.append("_scenario")
+    if count_doubles:
+        doubles = F.count("*") - (F.lit(1) if source.by_scenario else F.count_distinct(F.struct("scenario_id")))
     aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
-    daily = table.groupBy(*keys).agg(*aggregates)
+    daily = table.groupBy(*keys).agg(doubles.cast("bigint").alias("doubles"), *aggregates)
+    scenario = F.coalesce(F.col("_scenario"), F.lit(NO_SCENARIO)) if source.by_scenario else F.lit(NO_SCENARIO)
     return daily.select(
         "advertiser_id",
         F.lit(index).alias("source"),
-        (F.col("_scenario") if source.by_scenario else F.lit(NO_SCENARIO)).alias("scenario"),
-        F.date_diff(F.col("day"), F.lit(raw.first_day)).alias("day"),
-        _array([_double(f"_value{i}", value) for i, value in enumerate(source.values)], "double").alias("values"),
-        _array([], "string").alias("words"),
+        scenario.alias("scenario"),
+        F.date_diff(F.col("day"), F.lit(first_day)).alias("day"),
+        "doubles",
+        *(
+            _double(f"_value{i}", value).alias(name)
+            for (i, value), name in zip(enumerate(source.values), value_columns(len(source.values)), strict=True)
+        ),
     )
+
+
+def _index(column: str, words: Sequence[str]) -> Column:
+    """Position of a column's string in ``words``, null if it is not there."""
+    pairs = (F.lit(item) for pair in zip(words, range(len(words)), strict=True) for item in pair)
+    return F.create_map(*pairs)[F.col(column)]
 
 
 def _double(column: str, value: Value) -> Column:
     scaled = F.col(column) * F.lit(10**value.scale) if value.scale else F.col(column)
     return scaled.cast("double")
-
-
-def _array(columns: list[Column], kind: str) -> Column:
-    return F.array(*columns).cast(f"array<{kind}>")

@@ -2,44 +2,35 @@
 
 from collections.abc import Sequence
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
-
-from etl.checks import Findings
+from etl.checks import FACT_KEYS, Findings, doubles_detail
 from etl.config import EtlConfig
 from etl.facts import Source
+from etl.pack import Summary
 from m2m_model.contracts.errors import UserError
 
-LARGEST_EXACT = 2**53
 
-
-def refuse_negative_labels(
-    facts: DataFrame, sources: Sequence[Source], config: EtlConfig, findings: Findings
-) -> DataFrame:
-    """Facts without days whose task value is negative: Poisson losses are for non-negative labels (eq. 20).
+def check_summaries(
+    summaries: Sequence[Summary], sources: Sequence[Source], config: EtlConfig, findings: Findings
+) -> None:
+    """Judge what packing found: doubled keys, negative labels (Poisson losses, eq. 20, are for others), huge ones.
 
     Raises:
         UserError: there are some and the policy says so, or a value is too large to be exact in a double.
     """
-    negative, huge = F.lit(False), F.lit(False)
     for index, source in enumerate(sources):
-        for position, value in enumerate(source.values):
-            if value.exact:
-                at: Column = F.get("values", F.lit(position))
-                negative |= (F.col("source") == index) & (F.coalesce(at, F.lit(0.0)) < 0.0)
-                huge |= (F.col("source") == index) & (F.coalesce(at, F.lit(0.0)) > float(LARGEST_EXACT))
-    counts = facts.select(F.count_if(negative).alias("negative"), F.count_if(huge).alias("huge")).first()
-    assert counts is not None
-    if counts["huge"]:
-        raise UserError(
-            f"{counts['huge']} daily task values exceed 2^53 units after scaling, so sums would not be exact: "
-            "use coarser units"
+        rows = sum(summary.doubles[index] for summary in summaries)
+        findings.handle(
+            check="duplicate_keys", table=source.table, rows=rows, policy="error", detail=doubles_detail(FACT_KEYS)
         )
-    dropped = findings.handle(
+    huge = sum(summary.huge for summary in summaries)
+    if huge:
+        raise UserError(
+            f"{huge} daily task values exceed 2^53 units after scaling, so sums would not be exact: use coarser units"
+        )
+    findings.handle(
         check="negative_labels",
         table="performance",
-        rows=counts["negative"],
+        rows=sum(summary.negative for summary in summaries),
         policy=config.checks.negative_labels,
         detail="a negative daily value of a task (" + ", ".join(config.tasks) + ")",
     )
-    return facts.where(~negative) if dropped else facts

@@ -1,40 +1,27 @@
 """The vectorised kernel: fact rows of some advertisers in, dataset rows out.
 
-Letters: A advertisers, S known scenarios, C calendar days, K as-of days, N rows, F columns, M tasks.
-Facts are bucketized once and scattered into dense calendars [A, S, C, F]; a sample's sequence is then one contiguous
+Letters: A advertisers, S known scenarios, P = A * S pairs, C calendar days, K as-of days, N rows, F columns, M tasks.
+Facts are bucketized once and scattered into dense calendars [P, C, F]; a sample's sequence is then one contiguous
 block of T * F ids, whatever the overlap of windows.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from etl.discretize import bucket_ids, word_ids
-from etl.facts import PROFILE_SOURCE, Source
+from etl.discretize import bucket_ids
+from etl.facts import Source
+from etl.pack import Facts, SourceFacts
+from etl.profile import ProfileIds
 from m2m_model.contracts.schema import dataset_schema, sequence_type
 from m2m_model.contracts.spec import MISSING_ID, ZERO_ID, DatasetSpec, SequenceColumn
 
-
-@dataclass(frozen=True)
-class Facts:
-    """Fact rows as arrays; ``advertiser`` numbers the chunk's advertisers."""
-
-    advertisers: pa.Array
-    advertiser: np.ndarray
-    source: np.ndarray
-    scenario: np.ndarray
-    day: np.ndarray
-    values: pa.ListArray
-    words: pa.ListArray
-
-    def of(self, source: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Advertiser [n], scenario [n], day [n] and values [n, width] of one source, null as NaN."""
-        rows = np.flatnonzero(self.source == source)
-        values = self.values.take(pa.array(rows)).flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-        return self.advertiser[rows], self.scenario[rows], self.day[rows], values.reshape(len(rows), width)
+Encode = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -78,80 +65,85 @@ class WindowPlan:
 
 def dataset_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.RecordBatch]]:
     """Dataset rows of the chunk's advertisers, one batch per as-of day that has any, ordered by advertiser."""
-    calendars = _Calendars(facts, plan)
+    calendars, profile = _Calendars(facts, plan), ProfileIds(facts.profile, len(facts.advertisers), plan.spec.profile)
     for index, as_of in enumerate(plan.as_of):
-        batch = _rows_of_day(calendars, facts, plan, index, as_of)
+        batch = _rows_of_day(calendars, profile, index, as_of)
         if batch is not None:
             yield as_of, batch
 
 
 class _Calendars:
-    """Dense calendars of a chunk."""
+    """Dense calendars of a chunk; a pair p = a * S + s is an advertiser in a scenario."""
 
     def __init__(self, facts: Facts, plan: WindowPlan) -> None:
         self.facts, self.plan, spec = facts, plan, plan.spec
-        self.shape = (len(facts.advertisers), len(plan.scenarios), plan.days)
+        self.pairs = len(facts.advertisers) * len(plan.scenarios)
         calendar_days = np.arange(plan.start, plan.start + plan.days)
-        self.observed = (calendar_days >= 0) & (calendar_days <= plan.last_day)
-        self.sources = [facts.of(index, len(source.values)) for index, source in enumerate(plan.sources)]
-        self.ids = {name: self._ids(spec.sequence(name)) for name in ("behavior", "performance")}
+        observed = (calendar_days >= 0) & (calendar_days <= plan.last_day)
+        self.sources = [self._inside(source) for source in facts.sources]
+        self.ids = {name: self._ids(spec.sequence(name), observed) for name in ("behavior", "performance")}
         self.dense = self._dense([c for c in (*spec.behavior, *spec.performance) if c.dense])
-        tasks = [self._exact(task.table, task.expr, exact=True) for task in spec.tasks]
-        self.totals = _running_totals(np.stack(tasks, axis=-1))
-        active = self._exact(spec.activity.table, spec.activity.expr, exact=False) > 0
-        self.active = _running_totals(active.astype(np.int64))
+        self.totals = self._running_totals(
+            [self._exact(task.table, task.expr, exact=True) for task in spec.tasks], np.float64
+        )
+        where, activity = self._exact(spec.activity.table, spec.activity.expr, exact=False)
+        self.active = self._running_totals([(where, activity > 0)], np.int32)[..., 0]
 
-    def _column(
-        self, table: str, by_scenario: bool, expr: str, *, exact: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Advertiser, scenario, calendar day and value of the facts that fall into the calendar."""
-        index = next(i for i, s in enumerate(self.plan.sources) if (s.table, s.by_scenario) == (table, by_scenario))
-        advertiser, scenario, day, values = self.sources[index]
-        day = day - self.plan.start
+    def _inside(self, source: SourceFacts) -> SourceFacts:
+        """Facts that fall into the calendar, with days counted from its start."""
+        day = source.day - self.plan.start
         inside = (day >= 0) & (day < self.plan.days)
-        position = self.plan.sources[index].position(expr, exact=exact)
-        return advertiser[inside], scenario[inside], day[inside], values[inside, position]
+        return replace(source, day=day) if inside.all() else replace(source, day=day).take(inside)
 
-    def _ids(self, columns: Sequence[SequenceColumn]) -> np.ndarray:
-        """Bucket ids [A, S, C, F]: zero on observed days without a row, missing outside the raw calendar."""
+    def _source(self, table: str, by_scenario: bool) -> tuple[Source, SourceFacts]:
+        index = next(i for i, s in enumerate(self.plan.sources) if (s.table, s.by_scenario) == (table, by_scenario))
+        return self.plan.sources[index], self.sources[index]
+
+    def _ids(self, columns: Sequence[SequenceColumn], observed: np.ndarray) -> np.ndarray:
+        """Bucket ids [P, C, F]: zero on observed days without a row, missing outside the raw calendar."""
         dtype = sequence_type(tuple(columns)).to_pandas_dtype()
-        ids = np.empty((*self.shape, len(columns)), dtype)
-        ids[...] = np.where(self.observed, ZERO_ID, MISSING_ID)[:, None]
+        ids = np.empty((self.pairs, self.plan.days, len(columns)), dtype)
+        ids[...] = np.where(observed, ZERO_ID, MISSING_ID)[:, None]
         for position, column in enumerate(columns):
-            self._scatter(ids[..., position], column, lambda x, edges=column.edges: bucket_ids(x, edges))
+            self._scatter(ids, position, column, partial(bucket_ids, edges=column.edges))
         return ids
 
     def _dense(self, columns: Sequence[SequenceColumn]) -> np.ndarray:
-        """Signed log1p values [A, S, C, F]; zero where there is no row or the value is missing."""
-        dense = np.zeros((*self.shape, len(columns)), np.float32)
+        """Signed log1p values [P, C, F]; zero where there is no row or the value is missing."""
+        dense = np.zeros((self.pairs, self.plan.days, len(columns)), np.float32)
         for position, column in enumerate(columns):
-            self._scatter(dense[..., position], column, signed_log1p)
+            self._scatter(dense, position, column, signed_log1p)
         return dense
 
-    def _scatter(self, target: np.ndarray, column: SequenceColumn, encode) -> None:  # type: ignore[no-untyped-def]
-        """Write a column's encoded facts into ``target`` [A, S, C], for all S where its scope is not ``own``."""
-        by_scenario = column.scope != "advertiser"
-        advertiser, scenario, day, values = self._column(column.table, by_scenario, column.expr)
+    def _scatter(self, target: np.ndarray, position: int, column: SequenceColumn, encode: Encode) -> None:
+        """Write a column's encoded facts into ``target`` [P, C, F], for all scenarios where its scope is not own."""
+        source, facts = self._source(column.table, column.scope != "advertiser")
+        values, advertiser, scenario, day = (
+            facts.values[source.position(column.expr)],
+            facts.advertiser,
+            facts.scenario,
+            facts.day,
+        )
         if column.scope == "each_scenario":
             rows = scenario == self.plan.scenarios.index(str(column.scenario))
-            advertiser, day, values = advertiser[rows], day[rows], values[rows]
-        if column.scope == "own":
-            target[advertiser, scenario, day] = encode(values)
-        else:
-            target[advertiser, :, day] = encode(values)[:, None]
+            values, advertiser, day = values[rows], advertiser[rows], day[rows]
+        encoded, scenarios = encode(values), len(self.plan.scenarios)
+        for s in [scenario] if column.scope == "own" else range(scenarios):
+            target[advertiser * scenarios + s, day, position] = encoded
 
-    def _exact(self, table: str, expr: str, *, exact: bool) -> np.ndarray:
-        """Daily values [A, S, C] of a task or the activity rule, 0 without a row."""
-        calendar = np.zeros(self.shape, np.float64)
-        advertiser, scenario, day, values = self._column(table, True, expr, exact=exact)
-        calendar[advertiser, scenario, day] = np.nan_to_num(values)
-        return calendar
+    def _exact(self, table: str, expr: str, *, exact: bool) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """Pairs and days of a task or the activity rule, and its values there, 0 for null."""
+        source, facts = self._source(table, True)
+        pair = facts.advertiser * len(self.plan.scenarios) + facts.scenario
+        return (pair, facts.day), np.nan_to_num(facts.values[source.position(expr, exact=exact)])
 
-
-def _running_totals(calendar: np.ndarray) -> np.ndarray:
-    """[A, S, C, ...] -> [A, S, C + 1, ...]: entry c is the sum of the days before c. Exact on integers."""
-    padding = [(0, 0), (0, 0), (1, 0)] + [(0, 0)] * (calendar.ndim - 3)
-    return np.pad(np.cumsum(calendar, axis=2), padding)
+    def _running_totals(self, columns: Sequence[tuple[Any, np.ndarray]], dtype: type) -> np.ndarray:
+        """[P, C + 1, M]: entry c is the sum of the days before c. Exact on integers."""
+        totals: np.ndarray = np.zeros((self.pairs, self.plan.days + 1, len(columns)), dtype)
+        for position, ((pair, day), values) in enumerate(columns):
+            totals[pair, day + 1, position] = values
+        np.cumsum(totals, axis=1, out=totals)
+        return totals
 
 
 def signed_log1p(values: np.ndarray) -> np.ndarray:
@@ -161,77 +153,52 @@ def signed_log1p(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _rows_of_day(cal: _Calendars, facts: Facts, plan: WindowPlan, index: int, as_of: AsOf) -> pa.RecordBatch | None:
-    spec = plan.spec
+def _rows_of_day(cal: _Calendars, profile: ProfileIds, index: int, as_of: AsOf) -> pa.RecordBatch | None:
+    plan, spec = cal.plan, cal.plan.spec
     end = as_of.day - spec.availability_lag_days - plan.start + 1
     begin = end - spec.sequence_length
-    active_days = cal.active[:, :, end] - cal.active[:, :, begin]
+    active_days = cal.active[:, end] - cal.active[:, begin]
     eligible = active_days >= spec.activity.min_active_days
     if as_of.population == "own":
         chosen = eligible
     else:
-        chosen = eligible.any(axis=1, keepdims=True) & plan.live[index][None, :]
-    a, s = np.nonzero(chosen)
-    if not len(a):
+        by_advertiser = eligible.reshape(-1, len(plan.scenarios))
+        chosen = (by_advertiser.any(axis=1, keepdims=True) & plan.live[index]).reshape(-1)
+    p = np.flatnonzero(chosen)
+    if not len(p):
         return None
+    a, s = np.divmod(p, len(plan.scenarios))
     columns: dict[str, pa.Array | np.ndarray] = {
-        "advertiser_id": facts.advertisers.take(pa.array(a)),
+        "advertiser_id": cal.facts.advertisers.take(pa.array(a)),
         "scenario_id": pa.array(plan.scenarios, pa.string()).take(pa.array(s)),
-        "as_of": pa.array([as_of.date] * len(a), pa.date32()),
+        "as_of": pa.repeat(pa.scalar(as_of.date, pa.date32()), len(p)),
         "scenario_index": np.array([spec.scenario_index(name) for name in plan.scenarios], np.int16)[s],
-        "eligible": eligible[a, s],
-        "active_days": active_days[a, s].astype(np.int16),
-        "behavior_ids": cal.ids["behavior"][a, s, begin:end],
-        "performance_ids": cal.ids["performance"][a, s, begin:end],
-        "profile_ids": _profile_ids(facts, plan, as_of)[a],
+        "eligible": eligible[p],
+        "active_days": active_days[p].astype(np.int16),
+        "behavior_ids": cal.ids["behavior"][p, begin:end],
+        "performance_ids": cal.ids["performance"][p, begin:end],
+        "profile_ids": profile.at(as_of.day)[a],
         "attribute_ids": plan.attribute_ids[index][s],
     }
-    history = _history(cal.totals, a, s, end, begin, spec)
-    dense = cal.dense[a, s, begin:end].transpose(0, 2, 1).reshape(len(a), -1)
-    columns["dense"] = np.concatenate([dense, signed_log1p(history.reshape(len(a), -1))], axis=1)
+    history, labels = _sums(cal, p, begin, end, as_of.day - plan.start + 1)
+    dense = cal.dense[p, begin:end].transpose(0, 2, 1).reshape(len(p), -1)
+    columns["dense"] = np.concatenate([dense, signed_log1p(history.reshape(len(p), -1))], axis=1)
     for position, task in enumerate(spec.tasks):
         columns[f"history_{task.name}"] = history[:, position]
-    if plan.labels:
-        today = as_of.day - plan.start + 1
-        labels = cal.totals[a, s, today + spec.horizon] - cal.totals[a, s, today]
-        for position, task in enumerate(spec.tasks):
-            columns[f"label_{task.name}"] = labels[:, position] / 10**task.scale
+        columns[f"label_{task.name}"] = labels[:, position]
     schema = dataset_schema(spec, labels=plan.labels)
     return pa.RecordBatch.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
-def _history(totals: np.ndarray, a: np.ndarray, s: np.ndarray, end: int, begin: int, spec: DatasetSpec) -> np.ndarray:
-    """[N, M, weeks + 1]: weekly sums, most recent first, then the T-day sum."""
-    ends = end - 7 * np.arange(spec.history_weeks)
-    windows = [(stop - 7, stop) for stop in ends] + [(begin, end)]
-    sums = np.stack([totals[a, s, stop] - totals[a, s, start] for start, stop in windows], axis=-1)
-    return sums / 10.0 ** np.array([task.scale for task in spec.tasks])[None, :, None]
-
-
-def _profile_ids(facts: Facts, plan: WindowPlan, as_of: AsOf) -> np.ndarray:
-    """[A, profile features]: ids of each advertiser's latest snapshot not after the as-of day, missing if none."""
-    features = plan.spec.profile
-    ids = np.zeros((len(facts.advertisers), len(features)), np.int32)
-    rows = np.flatnonzero((facts.source == PROFILE_SOURCE) & (facts.day <= as_of.day))
-    if not len(rows) or not features:
-        return ids
-    rows = rows[np.lexsort((facts.day[rows], facts.advertiser[rows]))]
-    owner = facts.advertiser[rows]
-    latest = rows[np.append(owner[1:] != owner[:-1], True)]
-    take = pa.array(latest)
-    counts = {"bucket": 0, "vocabulary": 0}
-    lists = {"bucket": facts.values.take(take), "vocabulary": facts.words.take(take)}
-    widths = {kind: sum(f.kind == kind for f in features) for kind in counts}
-    for position, feature in enumerate(features):
-        offset, width = counts[feature.kind], widths[feature.kind]
-        counts[feature.kind] += 1
-        column = lists[feature.kind].flatten().take(pa.array(np.arange(len(latest)) * width + offset))
-        if feature.kind == "bucket":
-            encoded = bucket_ids(column.to_numpy(zero_copy_only=False).astype(np.float64), feature.edges)
-        else:
-            encoded = word_ids(column, feature.values)
-        ids[facts.advertiser[latest], position] = encoded
-    return ids
+def _sums(cal: _Calendars, p: np.ndarray, begin: int, end: int, today: int) -> tuple[np.ndarray, np.ndarray]:
+    """History [N, M, weeks + 1] (weekly sums, most recent first, then the T-day sum) and labels [N, M]."""
+    spec = cal.plan.spec
+    weeks = end - 7 * np.arange(spec.history_weeks)
+    starts, stops = [*(weeks - 7), begin, today], [*weeks, end, today + spec.horizon]
+    totals = cal.totals[p[:, None], np.array([starts, stops]).reshape(1, -1)]
+    before, after = np.split(totals, 2, axis=1)
+    sums = (after - before).transpose(0, 2, 1) / 10.0 ** np.array([task.scale for task in spec.tasks])[None, :, None]
+    return sums[..., :-1], sums[..., -1]
 
 
 def _array(column: pa.Array | np.ndarray, kind: pa.DataType) -> pa.Array:
