@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from etl.attributes import AttributeTable
-from etl.checks import Findings, checked_facts, checked_snapshots
+from etl.checks import Findings, checked_snapshots, flagged_facts
 from etl.config import EtlConfig
 from etl.edges import Answers, Questions, answer_partition
 from etl.expressions import scalar_expression
@@ -80,7 +80,9 @@ def build_dataset(
     facts = _packed(tables, profile_features, pack, config)
     try:
         summaries = _summaries(facts)
-        check_summaries(summaries, sources, config, tables.findings)
+        check_summaries(
+            summaries, sources, tables.facts, config, scenarios=tables.scenario_ids, findings=tables.findings
+        )
         attributes = AttributeTable(tables.scenarios, attribute_features, every_day)
         spec = fit_spec(
             config,
@@ -136,7 +138,14 @@ def build_day(
     tables = replace(tables, profile=tables.profile.where(F.col("day") <= date))
     facts = _packed(tables, spec.profile, PackJob.of(sources, spec.profile), config)
     try:
-        check_summaries(_summaries(facts), sources, config, tables.findings)
+        check_summaries(
+            _summaries(facts),
+            sources,
+            tables.facts,
+            config,
+            scenarios=tables.scenario_ids,
+            findings=tables.findings,
+        )
         attributes = AttributeTable(tables.scenarios, spec.scenario_attributes, [date])
         as_of = [AsOf(date, (date - config.raw.first_day).days, "features", "live")]
         plan = _plan(config, spec, sources, tables, attributes, as_of, labels=False)
@@ -169,7 +178,7 @@ def _read(
     for name, frame in facts.items():
         if days is not None:
             frame = frame.where(F.col("day").between(*days))
-        facts[name] = checked_facts(frame, name, raw=config.raw, checks=checks, scenarios=list(ids), findings=findings)
+        facts[name] = flagged_facts(frame, name, raw=config.raw, checks=checks, scenarios=list(ids), findings=findings)
     return RawFrames(facts, profile, scenarios, ids, findings)
 
 

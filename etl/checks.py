@@ -1,5 +1,6 @@
 """Checks of raw rows before any work: each finding stops the build or is a counted, reported drop, by policy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, Window
@@ -36,47 +37,75 @@ class Findings:
         return True
 
 
-def checked_facts(
+def flagged_facts(
     frame: DataFrame, name: str, *, raw: RawConfig, checks: ChecksConfig, scenarios: list[str], findings: Findings
 ) -> DataFrame:
-    """Facts whose keys are all there, whose days lie in the calendar, whose scenarios are known.
+    """Facts with a column ``problem``: the number, from 1, of the first of :func:`fact_problems` that holds, else 0.
 
-    Doubles are dropped here if the policy says so; else the aggregation of facts counts them on its way.
+    Rows with a problem stay: the aggregation counts them on its way, so that the raw table is read once, and leaves
+    them out; :func:`handle_problems` judges the counts. Doubles are dropped here if the policy says so, else the
+    aggregation counts them too.
     """
-    table = raw.facts[name]
-    null_advertiser, null_day = F.col("advertiser_id").isNull(), F.col("day").isNull()
+    flag = F.lit(0)
+    for number, problem in reversed(list(enumerate(fact_problems(name, raw=raw, scenarios=scenarios), 1))):
+        flag = F.when(problem.bad, F.lit(number)).otherwise(flag)
+    frame = frame.withColumn("problem", flag)
+    if raw.facts[name].kind == "daily" and checks.duplicate_keys == "drop":
+        doubles = frame.where("problem = 0").groupBy(*FACT_KEYS).count().select(F.sum(F.col("count") - 1)).first()
+        assert doubles is not None
+        flagged = frame.where("problem > 0")
+        frame = _without_doubles(frame.where("problem = 0"), name, FACT_KEYS, doubles[0] or 0, checks, findings)
+        frame = frame.unionByName(flagged)
+    return frame
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What may be wrong with a row of facts: the policy's name, the condition, and the words for it."""
+
+    check: str
+    bad: Column
+    detail: str
+
+
+def fact_problems(name: str, *, raw: RawConfig, scenarios: list[str]) -> tuple[Problem, ...]:
+    """Keys must be there, days lie in the calendar, scenarios be known."""
+    table, range_ = raw.facts[name], f"{raw.first_day} .. {raw.last_day}"
     outside = ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day))
     unknown = F.col("scenario_id").isNotNull() & ~F.col("scenario_id").isin(scenarios)
-    range_ = f"{raw.first_day} .. {raw.last_day}"
-    problems: list[tuple[str, Column, str]] = [
-        ("null_keys", null_advertiser, f"a null {table.advertiser!r}"),
-        ("null_keys", ~null_advertiser & null_day, f"a null {table.time!r}"),
-        ("dates_out_of_range", ~null_advertiser & outside, f"a day of {table.time!r} outside {range_}"),
-        (
-            "unknown_scenarios",
-            ~null_advertiser & ~null_day & unknown,
-            f"a {table.scenario!r} that no scenario snapshot has",
-        ),
-    ]
-    counts = frame.select(
-        F.count("*").alias("rows"),
-        *(F.count_if(bad).alias(str(index)) for index, (_, bad, _) in enumerate(problems)),
-    ).first()
-    assert counts is not None
-    if counts["rows"] == 0:
+    return (
+        Problem("null_keys", F.col("advertiser_id").isNull(), f"a null {table.advertiser!r}"),
+        Problem("null_keys", F.col("day").isNull(), f"a null {table.time!r}"),
+        Problem("dates_out_of_range", outside, f"a day of {table.time!r} outside {range_}"),
+        Problem("unknown_scenarios", unknown, f"a {table.scenario!r} that no scenario snapshot has"),
+    )
+
+
+def handle_problems(
+    frame: DataFrame,
+    name: str,
+    rows: Mapping[int, int],
+    *,
+    raw: RawConfig,
+    checks: ChecksConfig,
+    scenarios: list[str],
+    findings: Findings,
+) -> None:
+    """Judge a table's flagged rows, counted by problem (0: none).
+
+    Raises:
+        UserError: the table is empty, or has a problem whose policy is ``error``.
+    """
+    if not sum(rows.values()):
         raise UserError(f"raw table {name!r} must have rows, however: it is empty")
-    for index, (check, bad, detail) in enumerate(problems):
-        if check == "unknown_scenarios" and counts[str(index)]:
-            some = frame.where(bad).select("scenario_id").distinct().orderBy("scenario_id").limit(EXAMPLES).collect()
+    for number, problem in enumerate(fact_problems(name, raw=raw, scenarios=scenarios), 1):
+        count, detail = rows.get(number, 0), problem.detail
+        if problem.check == "unknown_scenarios" and count:
+            bad = frame.where(F.col("problem") == number).select("scenario_id").distinct()
+            some = bad.orderBy("scenario_id").limit(EXAMPLES).collect()
             detail += f" ({', '.join(repr(row[0]) for row in some)}; known: {scenarios})"
-        policy = getattr(checks, check)
-        if findings.handle(check=check, table=name, rows=counts[str(index)], policy=policy, detail=detail):
-            frame = frame.where(~F.coalesce(bad, F.lit(False)))
-    if table.kind == "daily" and checks.duplicate_keys == "drop":
-        doubles = frame.groupBy(*FACT_KEYS).count().select(F.sum(F.col("count") - 1)).first()
-        assert doubles is not None
-        frame = _without_doubles(frame, name, FACT_KEYS, doubles[0] or 0, checks, findings)
-    return frame
+        policy = getattr(checks, problem.check)
+        findings.handle(check=problem.check, table=name, rows=count, policy=policy, detail=detail)
 
 
 def checked_snapshots(frame: DataFrame, name: str, key: str, *, checks: ChecksConfig, findings: Findings) -> DataFrame:

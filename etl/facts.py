@@ -2,9 +2,10 @@
 
 A *source* is one group-by: a raw table at one grain (per scenario and day, or per day over all scenarios), with all
 the daily values that features, tasks and the activity rule take from it. Its rows become
-``advertiser_id, source, scenario, day, doubles, value_0 .., word_0 ..``: day counted from ``raw.first_day``, values as
+``advertiser_id, source, scenario, day, problem, rows, keys, value_0 .., word_0 ..``: day counted from
+``raw.first_day``, ``problem`` as the checks flagged it, ``rows`` raw rows that have ``keys`` different keys, values as
 doubles in the order of the source's columns (exact: integers and scaled decimals below 2^53), words only for the
-profile. Columns, not arrays: Spark hands them to Arrow twice as fast.
+profile.
 """
 
 import datetime
@@ -23,6 +24,8 @@ from m2m_model.contracts.spec import AttributeFeature, DatasetSpec
 
 PROFILE_SOURCE = -1
 NO_SCENARIO = -1
+NO_DAY = -1_000_000
+"""Of a row without a day, which is a problem and never used."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,12 @@ def fact_rows(
     words = sum(feature.kind == "vocabulary" for feature in profile_features)
     width = max([len(profile_features) - words, *(len(source.values) for source in sources)])
     frames = [_profile_rows(profile, profile_features, raw).repartition(shards, "advertiser_id")]
-    checked: set[str] = set()
     for index, source in enumerate(sources):
         is_daily = raw.facts[source.table].kind == "daily"
         table = tables[source.table].withColumn("_scenario", _index("scenario_id", scenarios))
         if is_daily:
             table = table.repartition(shards, "advertiser_id")
-        count_doubles = is_daily and source.table not in checked
-        rows = _source_rows(table, index, source, raw.first_day, count_doubles=count_doubles)
-        checked.add(source.table)
+        rows = _source_rows(table, index, source, raw.first_day, count_keys=is_daily)
         frames.append(rows if is_daily else rows.repartition(shards, "advertiser_id"))
     rows = reduce(DataFrame.unionByName, (_padded(frame, width, words) for frame in frames))
     # Spark zips the partitions of frames that are partitioned alike and then leaves this shuffle out.
@@ -142,7 +142,9 @@ def _profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], ra
         F.lit(PROFILE_SOURCE).alias("source"),
         F.lit(NO_SCENARIO).alias("scenario"),
         F.date_diff(F.col("day"), F.lit(raw.first_day)).alias("day"),
-        F.lit(0).cast("bigint").alias("doubles"),
+        F.lit(0).alias("problem"),
+        F.lit(0).cast("bigint").alias("rows"),
+        F.lit(0).cast("bigint").alias("keys"),
         *(column.alias(name) for column, name in zip(values, value_columns(len(values)), strict=True)),
         *(column.alias(name) for column, name in zip(words, word_columns(len(words)), strict=True)),
     )
@@ -163,27 +165,31 @@ def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
 
 
 def _source_rows(
-    table: DataFrame, index: int, source: Source, first_day: datetime.date, *, count_doubles: bool
+    table: DataFrame, index: int, source: Source, first_day: datetime.date, *, count_keys: bool
 ) -> DataFrame:
-    """Daily values of one source. ``doubles``: rows of a day beyond the first of its key, if they are to be counted."""
-    keys, doubles = ["advertiser_id", "day"], F.lit(0)
+    """Daily values of one source. ``count_keys``: whether a row's key must be its own; else none is counted."""
+    grain, keys = ["advertiser_id", "day", "problem"], F.lit(0)
     if source.by_scenario:
-        keys.append("_scenario")
-    if count_doubles:
-        doubles = F.count("*") - (F.lit(1) if source.by_scenario else F.count_distinct(F.struct("scenario_id")))
+        grain.append("_scenario")
+    if count_keys:
+        keys = F.lit(1) if source.by_scenario else F.count_distinct(F.struct("scenario_id"))
     aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
-    daily = table.groupBy(*keys).agg(doubles.cast("bigint").alias("doubles"), *aggregates)
-    scenario = F.coalesce(F.col("_scenario"), F.lit(NO_SCENARIO)) if source.by_scenario else F.lit(NO_SCENARIO)
-    return daily.select(
-        "advertiser_id",
-        F.lit(index).alias("source"),
-        scenario.alias("scenario"),
-        F.date_diff(F.col("day"), F.lit(first_day)).alias("day"),
-        "doubles",
-        *(
-            _double(f"_value{i}", value).alias(name)
-            for (i, value), name in zip(enumerate(source.values), value_columns(len(source.values)), strict=True)
-        ),
+    counts = [F.count("*").alias("rows"), keys.cast("bigint").alias("keys")]
+    scenario = F.coalesce("_scenario", F.lit(NO_SCENARIO)) if source.by_scenario else F.lit(NO_SCENARIO)
+    names = value_columns(len(source.values))
+    return (
+        table.groupBy(*grain)
+        .agg(*counts, *aggregates)
+        .select(
+            "advertiser_id",
+            F.lit(index).alias("source"),
+            scenario.alias("scenario"),
+            F.coalesce(F.date_diff(F.col("day"), F.lit(first_day)), F.lit(NO_DAY)).alias("day"),
+            "problem",
+            "rows",
+            "keys",
+            *(_double(f"_value{i}", value).alias(names[i]) for i, value in enumerate(source.values)),
+        )
     )
 
 

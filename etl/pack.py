@@ -66,8 +66,8 @@ class Summary:
     """Of the non-zero values on training days, thinned where there are many; all of them stay in the shard."""
     words: tuple[pa.Array, ...]
     """Distinct words of each vocabulary column of the profile on training days."""
-    doubles: dict[int, int]
-    """Rows with a key that another row has too, by source."""
+    rows: dict[tuple[int, int], tuple[int, int]]
+    """Raw rows and their different keys, by source and problem; 0 keys where rows may share one."""
     negative: int
     """Facts with a negative task value."""
     huge: int
@@ -105,11 +105,13 @@ def pack_partition(batches: Iterable[pa.RecordBatch], job: PackJob) -> Iterator[
         return
     table = pa.Table.from_batches(received)
     del received
+    rows = _rows_by_problem(table)
+    if any(problem for _, problem in rows):
+        table = table.filter(pc.equal(table["problem"], 0))
     advertisers, rank = _ranked(table["advertiser_id"])
-    sources, doubles, negative, huge = [], {}, 0, 0
+    sources, negative, huge = [], 0, 0
     for index, source in enumerate(job.sources):
         facts = _of_source(table, rank, index, len(source.values), 0)
-        doubles[index] = int(pc.sum(table["doubles"].filter(pc.equal(table["source"], index))).as_py() or 0)
         if source.by_scenario:
             facts = facts.take(facts.scenario != NO_SCENARIO)
         exact = [facts.values[i] for i, value in enumerate(source.values) if value.exact]
@@ -132,7 +134,7 @@ def pack_partition(batches: Iterable[pa.RecordBatch], job: PackJob) -> Iterator[
     summary = Summary(
         counts={column: counted.thinned() for column, counted in counts.items()},
         words=_words(profile, job.last_profile_day),
-        doubles=doubles,
+        rows=rows,
         negative=negative,
         huge=huge,
     )
@@ -159,6 +161,11 @@ def unpack(batches: Iterable[pa.RecordBatch | pa.Table], column: str) -> Iterato
         for content in batch[column]:
             if content.is_valid:
                 yield pickle.loads(content.as_buffer())
+
+
+def _rows_by_problem(table: pa.Table) -> dict[tuple[int, int], tuple[int, int]]:
+    counted = table.group_by(["source", "problem"]).aggregate([("rows", "sum"), ("keys", "sum")]).to_pylist()
+    return {(row["source"], row["problem"]): (row["rows_sum"], row["keys_sum"]) for row in counted}
 
 
 def _ranked(ids: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:

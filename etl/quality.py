@@ -1,8 +1,10 @@
-"""Checks of daily facts, after aggregation."""
+"""What packing found wrong with facts, judged by the policies of the config."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from etl.checks import FACT_KEYS, Findings, doubles_detail
+from pyspark.sql import DataFrame
+
+from etl.checks import FACT_KEYS, Findings, doubles_detail, handle_problems
 from etl.config import EtlConfig
 from etl.facts import Source
 from etl.pack import Summary
@@ -10,18 +12,34 @@ from m2m_model.contracts.errors import UserError
 
 
 def check_summaries(
-    summaries: Sequence[Summary], sources: Sequence[Source], config: EtlConfig, findings: Findings
+    summaries: Sequence[Summary],
+    sources: Sequence[Source],
+    tables: Mapping[str, DataFrame],
+    config: EtlConfig,
+    *,
+    scenarios: Sequence[str],
+    findings: Findings,
 ) -> None:
-    """Judge what packing found: doubled keys, negative labels (Poisson losses, eq. 20, are for others), huge ones.
+    """Judge flagged rows, doubled keys, negative labels (Poisson losses, eq. 20, are for others) and huge ones.
 
     Raises:
         UserError: there are some and the policy says so, or a value is too large to be exact in a double.
     """
-    for index, source in enumerate(sources):
-        rows = sum(summary.doubles[index] for summary in summaries)
-        findings.handle(
-            check="duplicate_keys", table=source.table, rows=rows, policy="error", detail=doubles_detail(FACT_KEYS)
+    for name in dict.fromkeys(source.table for source in sources):
+        index = next(index for index, source in enumerate(sources) if source.table == name)
+        rows, keys = _rows_and_keys(summaries, index)
+        handle_problems(
+            tables[name],
+            name,
+            rows,
+            raw=config.raw,
+            checks=config.checks,
+            scenarios=list(scenarios),
+            findings=findings,
         )
+        if config.raw.facts[name].kind == "daily":
+            doubles, detail = rows.get(0, 0) - keys, doubles_detail(FACT_KEYS)
+            findings.handle(check="duplicate_keys", table=name, rows=doubles, policy="error", detail=detail)
     huge = sum(summary.huge for summary in summaries)
     if huge:
         raise UserError(
@@ -34,3 +52,15 @@ def check_summaries(
         policy=config.checks.negative_labels,
         detail="a negative daily value of a task (" + ", ".join(config.tasks) + ")",
     )
+
+
+def _rows_and_keys(summaries: Sequence[Summary], source: int) -> tuple[dict[int, int], int]:
+    """Raw rows of a source by problem, and the number of different keys of those without one."""
+    by_problem: dict[int, int] = {}
+    keys = 0
+    for summary in summaries:
+        for (index, problem), (rows, different) in summary.rows.items():
+            if index == source:
+                by_problem[problem] = by_problem.get(problem, 0) + rows
+                keys += different if problem == 0 else 0
+    return by_problem, keys

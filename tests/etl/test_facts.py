@@ -26,6 +26,7 @@ def rows_of(spark: SparkSession, table: DataFrame, kind: str, by_scenario: bool 
     )
     profile = spark.createDataFrame([("a", datetime.date(2024, 1, 1))], "advertiser_id string, day date")
     source = Source("performance", by_scenario, (Value("sum(clicks)"), Value("max(clicks)")))
+    table = table.selectExpr("*", "0 as problem")
     return fact_rows({"performance": table}, profile, [source], [], ["s", "t"], raw, shards=SHARDS)
 
 
@@ -79,8 +80,8 @@ def test_doubles_of_a_daily_table_are_counted(spark: SparkSession, by_scenario: 
     table = spark.createDataFrame(
         [(*key, 1) for key in keys], "advertiser_id string, scenario_id string, day date, clicks int"
     )
-    rows = rows_of(spark, table, "daily", by_scenario).where("source = 0").collect()
-    assert sum(row["doubles"] for row in rows) == 3
+    rows = rows_of(spark, table, "daily", by_scenario).where("source = 0")
+    assert sum(row["rows"] - row["keys"] for row in rows.collect()) == 3
 
 
 def test_every_row_of_an_advertiser_comes_to_one_task(spark: SparkSession) -> None:
