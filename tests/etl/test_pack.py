@@ -20,7 +20,7 @@ def fact_batch(seed: int, rows: int, advertisers: int) -> pa.RecordBatch:
     """Facts of both sources and profile rows, in no order, values with zeros and nulls."""
     random = np.random.default_rng(seed)
     source = random.integers(-1, 2, rows).astype(np.int32)
-    cost = np.where(random.random(rows) < 0.1, 0.0, random.lognormal(8, 2, rows).round())
+    cost = np.where(random.random(rows) < 0.1, 0.0, random.lognormal(12, 2, rows).round())
     missing = random.random(rows) < 0.05
     columns = {
         "advertiser_id": pa.array([f"a{n:05d}" for n in random.integers(0, advertisers, rows)]),
@@ -37,7 +37,7 @@ def fact_batch(seed: int, rows: int, advertisers: int) -> pa.RecordBatch:
     return pa.record_batch(columns)
 
 
-SHARDS = [[fact_batch(seed, 40_000, 700)] for seed in range(3)]
+SHARDS = [[fact_batch(seed, 60_000, 700)] for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
