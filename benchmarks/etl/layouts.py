@@ -1,24 +1,33 @@
 """What a sample costs in each layout: sort order, encoding and codec of the sequence columns.
 
-``python -m benchmarks.etl.layouts DATASET`` reads one split's behavior and performance sequences of a published dataset
-back and writes them again in every layout: bytes per sample, and nanoseconds per id to write and to read on one core.
+``python -m benchmarks.etl.layouts`` builds two datasets, one of features of the own scenario, one whose sequences hold the
+features of every scenario, reads the sequences of their training days back and writes them again in every layout: bytes
+per sample, and nanoseconds per id to write and to read on one core.
 """
 
+import argparse
 import io
-import sys
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.etl.measure import run
+from benchmarks.etl.world import HORIZON, LENGTH, Shape, write_world
 from etl.parquet import ParquetWriter
 from m2m_model.contracts.schema import KEYS
 from m2m_model.contracts.store import Folder, read_manifest
 
+SHAPES = (
+    Shape(advertisers=1_000, days=LENGTH + HORIZON + 7 * 12),
+    Shape(advertisers=200, days=LENGTH + HORIZON + 7 * 12, participation=(0.9,) * 5, scope="each_scenario"),
+)
 COLUMNS = ("behavior_ids", "performance_ids")
 ROW_GROUP_ROWS = 2048
 REPEATS = 3
@@ -31,14 +40,25 @@ class Layout:
     order: str = "advertiser"
 
 
-def main(dataset: str) -> None:
-    days = read_days(dataset)
-    print("| layout | rows sorted by | files hold | bytes per sample | write ns/id | read ns/id |")
-    print("|---|---|---|---|---|---|")
-    for files, tables in (("one day", days), ("all days", [pa.concat_tables(days)])):
-        for layout in LAYOUTS:
-            size, write, read = measured(layout, [ordered(table, layout.order) for table in tables])
-            print(f"| {layout.name} | {layout.order} | {files} | {size:.1f} | {write:.2f} | {read:.2f} |")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("out/bench-layouts"))
+    folder = parser.parse_args().folder
+    shutil.rmtree(folder, ignore_errors=True)
+    for shape in SHAPES:
+        raw, out = folder / f"raw-{shape.scope}", folder / f"out-{shape.scope}"
+        write_world(shape, raw)
+        run("ours", shape, raw=raw, out=out)
+        days = read_days(str(out))
+        ids = sum(len(days[0][name].combine_chunks().flatten()) for name in COLUMNS) // days[0].num_rows
+        print(f"\nscope {shape.scope}, {len(shape.scenarios)} scenarios: {ids} ids per sample\n")
+        print("| layout | rows sorted by | a file holds | bytes per sample | write ns/id | read ns/id |")
+        print("|---|---|---|---|---|---|")
+        for files, tables in (("one day", days), ("all days", [pa.concat_tables(days)])):
+            for layout in LAYOUTS:
+                size, write, read = measured(layout, [ordered(table, layout.order) for table in tables])
+                line = f"| {layout.name} | {layout.order} | {files} | {size:.1f} | {write:.2f} | {read:.2f} |"
+                print(line, flush=True)
 
 
 def read_days(dataset: str) -> list[pa.Table]:
@@ -117,4 +137,4 @@ LAYOUTS = (
 )
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

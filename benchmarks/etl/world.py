@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from etl.config import EtlConfig
 from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.spec import Scope
 
 FIRST_DAY = datetime.date(2024, 1, 1)
 BEHAVIOR = ("logins", "edits", "bids", "budgets")
@@ -36,6 +37,8 @@ class Shape(StrictConfig):
     """Days between as-of days."""
     shards: int = 2
     row_group_rows: int = 2048
+    scope: Scope = "own"
+    """Of every feature; the contenders beside the real build know ``own`` alone."""
     events: bool = False
     """Whether ``daily`` holds events with a timestamp instead of daily facts."""
     seed: int = 0
@@ -55,7 +58,9 @@ def make_config(shape: Shape) -> EtlConfig:
     starts = {"train": first, "validation": cuts[0] + steps, "test": cuts[1] + steps}
     split = {name: (_date(starts[name]), _date(ends[name])) for name in ends}
     strides = {f"{name}_stride": shape.stride for name in ends}
-    features = {name: {"expr": f"sum({name})", "table": "daily"} for name in (*BEHAVIOR, *PERFORMANCE)}
+    features = {
+        name: {"expr": f"sum({name})", "table": "daily", "scope": shape.scope} for name in (*BEHAVIOR, *PERFORMANCE)
+    }
     return EtlConfig.model_validate(
         {
             "raw": {

@@ -48,7 +48,7 @@ def exchanges(frame: DataFrame) -> list[Any]:
         if name == "ShuffleExchangeExec":
             found.append(node)
         pending += [node.executedPlan()] if name == "AdaptiveSparkPlanExec" else []
-        pending += [node.plan()] if name == "ShuffleQueryStageExec" else []
+        pending += [node.plan()] if name.endswith("QueryStageExec") else []
         children = node.children()
         pending += [children.apply(index) for index in range(children.length())]
     return found
