@@ -40,7 +40,7 @@ class Findings:
 def flagged_facts(
     frame: DataFrame, name: str, *, raw: RawConfig, checks: ChecksConfig, scenarios: list[str], findings: Findings
 ) -> DataFrame:
-    """Facts with a column ``problem``: the number, from 1, of the first of :func:`fact_problems` that holds, else 0.
+    """Facts with a column ``_problem``: the number, from 1, of the first of :func:`fact_problems` that holds, else 0.
 
     Rows with a problem stay: the aggregation counts them on its way, so that the raw table is read once, and leaves
     them out; :func:`handle_problems` judges the counts. Doubles are dropped here if the policy says so, else the
@@ -49,12 +49,12 @@ def flagged_facts(
     flag = F.lit(0)
     for number, problem in reversed(list(enumerate(fact_problems(name, raw=raw, scenarios=scenarios), 1))):
         flag = F.when(problem.bad, F.lit(number)).otherwise(flag)
-    frame = frame.withColumn("problem", flag)
+    frame = frame.withColumn("_problem", flag)
     if raw.facts[name].kind == "daily" and checks.duplicate_keys == "drop":
-        doubles = frame.where("problem = 0").groupBy(*FACT_KEYS).count().select(F.sum(F.col("count") - 1)).first()
+        doubles = frame.where("_problem = 0").groupBy(*FACT_KEYS).count().select(F.sum(F.col("count") - 1)).first()
         assert doubles is not None
-        flagged = frame.where("problem > 0")
-        frame = _without_doubles(frame.where("problem = 0"), name, FACT_KEYS, doubles[0] or 0, checks, findings)
+        flagged = frame.where("_problem > 0")
+        frame = _without_doubles(frame.where("_problem = 0"), name, FACT_KEYS, doubles[0] or 0, checks, findings)
         frame = frame.unionByName(flagged)
     return frame
 
@@ -101,7 +101,7 @@ def handle_problems(
     for number, problem in enumerate(fact_problems(name, raw=raw, scenarios=scenarios), 1):
         count, detail = rows.get(number, 0), problem.detail
         if problem.check == "unknown_scenarios" and count:
-            bad = frame.where(F.col("problem") == number).select("scenario_id").distinct()
+            bad = frame.where(F.col("_problem") == number).select("scenario_id").distinct()
             some = bad.orderBy("scenario_id").limit(EXAMPLES).collect()
             detail += f" ({', '.join(repr(row[0]) for row in some)}; known: {scenarios})"
         policy = getattr(checks, problem.check)

@@ -168,7 +168,7 @@ def _source_rows(
     table: DataFrame, index: int, source: Source, first_day: datetime.date, *, count_keys: bool
 ) -> DataFrame:
     """Daily values of one source. ``count_keys``: whether a row's key must be its own; else none is counted."""
-    grain, keys = ["advertiser_id", "day", "problem"], F.lit(0)
+    grain, keys = ["advertiser_id", "day", "_problem"], F.lit(0)
     if source.by_scenario:
         grain.append("_scenario")
     if count_keys:
@@ -185,7 +185,7 @@ def _source_rows(
             F.lit(index).alias("source"),
             scenario.alias("scenario"),
             F.coalesce(F.date_diff(F.col("day"), F.lit(first_day)), F.lit(NO_DAY)).alias("day"),
-            "problem",
+            F.col("_problem").alias("problem"),
             "rows",
             "keys",
             *(_double(f"_value{i}", value).alias(names[i]) for i, value in enumerate(source.values)),

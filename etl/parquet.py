@@ -85,8 +85,7 @@ class ParquetWriter:
         elements = [element for column in self.schema for element in _schema_elements(column)]
         root = struct({4: binary("schema"), 5: i32(len(self.schema))})
         fields: dict[int, Value | None] = {1: i32(1), 2: list_([root, *elements]), 3: i64(self.rows)}
-        groups = list_(self.row_groups) if self.row_groups else (list_([i32(0)])[0], b"\x0c")
-        _, footer = struct(fields | {4: groups, 6: binary("m2m-advertisers")})
+        _, footer = struct(fields | {4: list_(self.row_groups), 6: binary("m2m-advertisers")})
         self._write(footer + len(footer).to_bytes(4, "little") + MAGIC)
 
     def _write_chunk(self, column: pa.Field, values: np.ndarray | pa.Array) -> tuple[Value, int]:

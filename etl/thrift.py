@@ -39,8 +39,8 @@ def binary(content: str | bytes) -> Value:
 
 
 def list_(items: Sequence[Value]) -> Value:
-    """A list of values of one type, at least one."""
-    kind, count = items[0][0], len(items)
+    """A list of values of one type; an empty one passes for a list of structs."""
+    kind, count = items[0][0] if items else _STRUCT, len(items)
     header = bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + varint(count)
     return _LIST, header + b"".join(content for _, content in items)
 

@@ -1,8 +1,8 @@
 """What a sample costs in each layout: sort order, encoding and codec of the sequence columns.
 
-``python -m benchmarks.etl.layouts`` builds two datasets, one of features of the own scenario, one whose sequences hold the
-features of every scenario, reads the sequences of their training days back and writes them again in every layout: bytes
-per sample, and nanoseconds per id to write and to read on one core.
+``python -m benchmarks.etl.layouts`` builds two datasets, one of features of the own scenario, one whose sequences hold
+the features of every scenario, reads the sequences of their training days back and writes them again in every layout:
+bytes per sample, and nanoseconds per id to write and to read on one core.
 """
 
 import argparse

@@ -26,7 +26,7 @@ def rows_of(spark: SparkSession, table: DataFrame, kind: str, by_scenario: bool 
     )
     profile = spark.createDataFrame([("a", datetime.date(2024, 1, 1))], "advertiser_id string, day date")
     source = Source("performance", by_scenario, (Value("sum(clicks)"), Value("max(clicks)")))
-    table = table.selectExpr("*", "0 as problem")
+    table = table.selectExpr("*", "0 as _problem")
     return fact_rows({"performance": table}, profile, [source], [], ["s", "t"], raw, shards=SHARDS)
 
 
