@@ -20,8 +20,10 @@ class AttributeTable:
     ) -> None:
         days = snapshots.sparkSession.createDataFrame([(day,) for day in as_of_days], "as_of date")
         columns = [column for column in snapshots.columns if column not in ("scenario_id", "as_of")]
+        # In one partition, which such a small table fits, neither the join nor the grouping needs a shuffle.
+        known = snapshots.where(F.col("day") <= max(as_of_days)).coalesce(1)
         latest = (
-            days.join(snapshots.where(F.col("day") <= max(as_of_days)), F.col("day") <= F.col("as_of"), how="inner")
+            known.join(F.broadcast(days), F.col("day") <= F.col("as_of"), how="inner")
             .groupBy("as_of", "scenario_id")
             .agg(F.max_by(F.struct(*columns), "day").alias("snapshot"))
             .select("as_of", "scenario_id", "snapshot.*")

@@ -10,7 +10,7 @@ profile.
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -35,7 +35,7 @@ class Value:
     expr: str
     scale: int = 0
     exact: bool = False
-    """Whether it must be an exact integer after scaling (tasks)."""
+    """Whether it must be an exact integer after scaling (tasks). A feature may share a task's value."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Source:
     by_scenario: bool
     values: tuple[Value, ...]
 
-    def position(self, expr: str, *, exact: bool = False) -> int:
-        return next(i for i, value in enumerate(self.values) if value.expr == expr and value.exact == exact)
+    def position(self, expr: str, scale: int = 0) -> int:
+        return next(i for i, value in enumerate(self.values) if (value.expr, value.scale) == (expr, scale))
 
 
 def declared_sources(config: EtlConfig, scales: Mapping[str, int]) -> tuple[Source, ...]:
@@ -158,10 +158,11 @@ def _padded(rows: DataFrame, width: int, words: int) -> DataFrame:
 
 
 def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
-    grains: dict[tuple[str, bool], dict[Value, None]] = {}
+    grains: dict[tuple[str, bool], dict[tuple[str, int], Value]] = {}
     for table, by_scenario, value in wanted:
-        grains.setdefault((table, by_scenario), {})[value] = None
-    return tuple(Source(table, by_scenario, tuple(values)) for (table, by_scenario), values in grains.items())
+        values, key = grains.setdefault((table, by_scenario), {}), (value.expr, value.scale)
+        values[key] = replace(value, exact=value.exact or (key in values and values[key].exact))
+    return tuple(Source(table, by_scenario, tuple(values.values())) for (table, by_scenario), values in grains.items())
 
 
 def _source_rows(

@@ -84,8 +84,8 @@ class ParquetWriter:
         """Write the footer."""
         elements = [element for column in self.schema for element in _schema_elements(column)]
         root = struct({4: binary("schema"), 5: i32(len(self.schema))})
-        fields: dict[int, Value | None] = {1: i32(1), 2: list_([root, *elements]), 3: i64(self.rows)}
-        _, footer = struct(fields | {4: list_(self.row_groups), 6: binary("m2m-advertisers")})
+        schema, groups = list_([root, *elements]), list_(self.row_groups)
+        _, footer = struct({1: i32(1), 2: schema, 3: i64(self.rows), 4: groups, 6: binary("m2m-advertisers")})
         self._write(footer + len(footer).to_bytes(4, "little") + MAGIC)
 
     def _write_chunk(self, column: pa.Field, values: np.ndarray | pa.Array) -> tuple[Value, int]:

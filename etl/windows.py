@@ -84,9 +84,9 @@ class _Calendars:
         self.ids = {name: self._ids(spec.sequence(name), observed) for name in ("behavior", "performance")}
         self.dense = self._dense([c for c in (*spec.behavior, *spec.performance) if c.dense])
         self.totals = self._running_totals(
-            [self._exact(task.table, task.expr, exact=True) for task in spec.tasks], np.float64
+            [self._daily(task.table, task.expr, task.scale) for task in spec.tasks], np.float64
         )
-        where, activity = self._exact(spec.activity.table, spec.activity.expr, exact=False)
+        where, activity = self._daily(spec.activity.table, spec.activity.expr)
         self.active = self._running_totals([(where, activity > 0)], np.int32)[..., 0]
 
     def _inside(self, source: SourceFacts) -> SourceFacts:
@@ -131,11 +131,11 @@ class _Calendars:
         for s in [scenario] if column.scope == "own" else range(scenarios):
             target[advertiser * scenarios + s, day, position] = encoded
 
-    def _exact(self, table: str, expr: str, *, exact: bool) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    def _daily(self, table: str, expr: str, scale: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         """Pairs and days of a task or the activity rule, and its values there, 0 for null."""
         source, facts = self._source(table, True)
         pair = facts.advertiser * len(self.plan.scenarios) + facts.scenario
-        return (pair, facts.day), np.nan_to_num(facts.values[source.position(expr, exact=exact)])
+        return (pair, facts.day), np.nan_to_num(facts.values[source.position(expr, scale)])
 
     def _running_totals(self, columns: Sequence[tuple[Any, np.ndarray]], dtype: type) -> np.ndarray:
         """[P, C + 1, M]: entry c is the sum of the days before c. Exact on integers."""

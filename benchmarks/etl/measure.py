@@ -38,6 +38,8 @@ class Stage:
 @dataclass(frozen=True)
 class Run:
     seconds: float
+    cpu_seconds: float
+    """Of all its processes: steadier than ``seconds`` where a machine is shared."""
     peak_rss_mib: float
     stages: tuple[Stage, ...]
 
@@ -54,23 +56,28 @@ def run(contender: str, shape: Shape, *, raw: Path, out: Path, logs: Path | None
     command = [*module, contender, str(raw), str(out), shape.model_dump_json(), *([str(logs)] if logs else [])]
     started = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    peak = _PeakMemory(process.pid)
+    usage = _Usage(process.pid)
     _, errors = process.communicate()
     seconds = time.perf_counter() - started
-    peak.stop()
+    usage.stop()
     if process.returncode:
         sys.stderr.write(errors)
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Run(seconds, peak.bytes / 2**20, read_stages(logs) if logs else ())
+    return Run(seconds, usage.cpu_seconds, usage.peak_rss / 2**20, read_stages(logs) if logs else ())
 
 
-class _PeakMemory:
-    """Largest sum of resident memory over a process and all below it, sampled. Shared pages count for each."""
+class _Usage:
+    """What a process and all below it use, sampled: the largest sum of resident memory (shared pages count for each),
+    and processor time."""
 
     def __init__(self, root: int) -> None:
-        self.bytes, self._root, self._done = 0, root, threading.Event()
+        self.peak_rss, self._ticks, self._root, self._done = 0, dict[int, int](), root, threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(self._ticks.values()) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self._done.set()
@@ -78,11 +85,14 @@ class _PeakMemory:
 
     def _sample(self) -> None:
         while not self._done.wait(SAMPLE_SECONDS):
-            self.bytes = max(self.bytes, _tree_rss(self._root))
+            processes = _descendants(self._root)
+            self.peak_rss = max(self.peak_rss, sum(rss for _, rss in processes.values()))
+            self._ticks.update({process: ticks for process, (ticks, _) in processes.items()})
 
 
-def _tree_rss(root: int) -> int:
-    children, rss = defaultdict(list), {}
+def _descendants(root: int) -> dict[int, tuple[int, int]]:
+    """Processor ticks and resident bytes of ``root`` and every process below it."""
+    children, usage = defaultdict(list), {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -91,13 +101,14 @@ def _tree_rss(root: int) -> int:
         except OSError:  # gone meanwhile
             continue
         children[int(fields[1])].append(int(entry))
-        rss[int(entry)] = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    total, pending = 0, [root]
+        usage[int(entry)] = int(fields[11]) + int(fields[12]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    found, pending = {}, [root]
     while pending:
         process = pending.pop()
-        total += rss.get(process, 0)
+        if process in usage:
+            found[process] = usage[process]
         pending += children[process]
-    return total
+    return found
 
 
 def read_stages(logs: Path) -> tuple[Stage, ...]:

@@ -41,55 +41,53 @@ def fit_edges(facts: pl.DataFrame, config: EtlConfig) -> dict[str, pl.Series]:
 
 
 def per_pair(facts: pl.DataFrame, edges: Mapping[str, pl.Series], calendar_days: int) -> pl.DataFrame:
-    """One row per pair: flat lists of ids over the whole calendar, and running totals of activity and tasks."""
-    ids = facts.select(
-        *KEY,
-        "day",
-        *(
-            pl.when(pl.col(name) == 0)
-            .then(1)
-            .otherwise(2 + edge.search_sorted(facts[name].cast(pl.Float64), side="left"))
-            .cast(pl.Int8)
-            .alias(f"{name}_id")
-            for name, edge in edges.items()
-        ),
-        *(pl.col(name).alias(f"label_{name}") for name in TASKS),
-        active=pl.lit(1, pl.Int64),
-    )
+    """One row per pair, each over the whole calendar: flat lists of ids, and lists of activity and of the tasks."""
+    pairs = facts.select(KEY).unique().sort(KEY).with_row_index("pair")
     calendar = pl.DataFrame({"day": pl.int_range(calendar_days, dtype=pl.Int32, eager=True)})
     dense = (
-        facts.select(KEY)
-        .unique()
-        .join(calendar, how="cross")
-        .join(ids, on=[*KEY, "day"], how="left")
+        pairs.select("pair")
+        .join(calendar, how="cross", maintain_order="left_right")
+        .join(encoded(facts.join(pairs, on=KEY), edges), on=["pair", "day"], how="left", maintain_order="left")
         .with_columns(pl.col(f"{name}_id").fill_null(1) for name in edges)
-        .with_columns(pl.col("active", *(f"label_{name}" for name in TASKS)).fill_null(0))
-        .sort([*KEY, "day"])
+        .with_columns(pl.col("active", *TASKS).fill_null(0))
     )
-    return dense.group_by(KEY, maintain_order=True).agg(
+    # Every pair has every day, in order, so that a column is a matrix.
+    return pairs.with_columns(
         *(
-            pl.concat_list(f"{name}_id" for name in names).explode().alias(column)
+            dense.select(pl.concat_arr(f"{name}_id" for name in names).explode())
+            .to_series()
+            .reshape((len(pairs), calendar_days * len(names)))
+            .arr.to_list()
+            .alias(column)
             for column, names in SEQUENCES.items()
         ),
-        *(
-            pl.concat([pl.lit(0, pl.Int64), pl.col(name).cum_sum()]).alias(name)
-            for name in ("active", *(f"label_{n}" for n in TASKS))
-        ),
+        *(dense[name].reshape((len(pairs), calendar_days)).arr.to_list() for name in ("active", *TASKS)),
     )
+
+
+def encoded(facts: pl.DataFrame, edges: Mapping[str, pl.Series]) -> pl.DataFrame:
+    """Facts with an id per feature, beside activity and the tasks' values."""
+    ids = (
+        pl.when(pl.col(name) == 0)
+        .then(1)
+        .otherwise(2 + edge.search_sorted(facts[name].cast(pl.Float64), side="left"))
+        .cast(pl.Int8)
+        .alias(f"{name}_id")
+        for name, edge in edges.items()
+    )
+    return facts.select("pair", "day", *TASKS, *ids, active=pl.lit(1, pl.Int64))
 
 
 def write_day(pairs: pl.DataFrame, config: EtlConfig, day: datetime.date, folder: Path) -> None:
-    end = (day - config.raw.first_day).days + 1
-    begin, ahead = end - config.sequence.length, end + config.sequence.horizon
-    active = pl.col("active").list.get(end) - pl.col("active").list.get(begin)
-    rows = pairs.filter(active >= config.population.min_active_days).select(
+    end, length, horizon = (day - config.raw.first_day).days + 1, config.sequence.length, config.sequence.horizon
+    begin = end - length
+    rows = pairs.filter(
+        pl.col("active").list.slice(begin, length).list.sum() >= config.population.min_active_days
+    ).select(
         *KEY,
         pl.lit(day).alias("as_of"),
-        *(
-            pl.col(column).list.slice(begin * len(names), config.sequence.length * len(names))
-            for column, names in SEQUENCES.items()
-        ),
-        *((pl.col(f"label_{n}").list.get(ahead) - pl.col(f"label_{n}").list.get(end)).cast(pl.Float64) for n in TASKS),
+        *(pl.col(column).list.slice(begin * len(names), length * len(names)) for column, names in SEQUENCES.items()),
+        *(pl.col(task).list.slice(end, horizon).list.sum().cast(pl.Float64).alias(f"label_{task}") for task in TASKS),
     )
     folder.mkdir(parents=True)
     rows.write_parquet(folder / "part-0.parquet", compression="zstd", row_group_size=config.dataset.row_group_rows)
