@@ -53,7 +53,9 @@ class Arrivals:
         be grouped by both beside ``keys``; the window's shuffle serves that grouping too.
         """
         versions = F.array_sort(F.collect_set("_seen").over(Window.partitionBy(*keys)))
-        frame = frame.withColumn("_seen", self._seen(table)).withColumn("_versions", versions)
+        # Rows without a day have a problem, and are there to be counted.
+        seen = F.coalesce(self._seen(table), F.lit(0))
+        frame = frame.withColumn("_seen", seen).withColumn("_versions", versions)
         later = F.filter("_versions", lambda version: version >= F.col("_seen"))
         return frame.withColumn("seen", F.explode(later)).withColumn(
             "matured", F.col("seen") == F.element_at("_versions", -1)

@@ -29,8 +29,10 @@ class AttributeTable:
         holds = F.col("day") <= F.col("as_of")
         if snapshot_days is not None:
             holds &= F.date_add("day", snapshot_days) > F.col("as_of")
+        # In one partition, which such a small table fits, neither the join nor the grouping needs a shuffle.
+        known = snapshots.where(F.col("day") <= max(as_of_days)).coalesce(1)
         latest = (
-            days.join(snapshots.where(F.col("day") <= max(as_of_days)), holds, how="inner")
+            known.join(F.broadcast(days), holds, how="inner")
             .groupBy("as_of", "scenario_id")
             .agg(F.max_by(F.struct(*columns), "day").alias("snapshot"))
             .select("as_of", "scenario_id", "snapshot.*")

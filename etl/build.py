@@ -3,28 +3,30 @@
 import datetime
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from etl.arrivals import Arrivals, known_instant
 from etl.attributes import AttributeTable
 from etl.config import EtlConfig
-from etl.facts import Source, declared_sources, fact_rows, profile_rows, spec_sources, task_scales
+from etl.facts import declared_sources, spec_sources, task_scales
 from etl.failures import spark_failures
 from etl.fit import declared_attributes, fit_spec
 from etl.frozen import check_frozen_expressions, check_frozen_spec, check_spec_fits, history, snapshot_span
 from etl.inputs import Inputs, list_inputs
 from etl.output import publish_rows, replay_difference, window_plan, with_label_statistics, write_job, write_rows
-from etl.quality import refuse_negative_labels
-from etl.raw import RawFrames, check_attributes, read_raw
+from etl.pack import PackJob
+from etl.packed import answers, packed_facts, summaries, value_counts
+from etl.plan import AsOf
+from etl.quality import check_summaries
+from etl.raw import check_attributes, read_raw
 from etl.sketches import FILE, ROLE, day_sketches
 from etl.split import SPLITS, as_of_days
 from etl.versions import register_spec
-from etl.windows import AsOf
 from m2m_model.contracts.drift import Histograms
-from m2m_model.contracts.spec import AttributeFeature, DatasetSpec
+from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, Manifest, data_path
 
 
@@ -62,17 +64,24 @@ def build_dataset(
     scenario = spec.scenario_attributes if spec is not None else declared_attributes(config.features.scenario)
     every_day = [day for split in SPLITS for day in days[split]]
     arrivals = _arrivals(config, every_day[-1])
-    facts = _all_facts(tables, sources, profile, config, arrivals).persist(StorageLevel.MEMORY_AND_DISK)
+    lag = datetime.timedelta(days=config.sequence.availability_lag_days)
+    pack = PackJob.of(
+        sources,
+        profile,
+        last_fact_day=(days["train"][-1] - lag - config.raw.first_day).days,
+        last_profile_day=(days["train"][-1] - config.raw.first_day).days,
+    )
+    packed = packed_facts(tables, profile, pack, config, arrivals)
     try:
-        facts = refuse_negative_labels(facts, sources, config, tables.findings)
+        found = summaries(packed)
+        check_summaries(found, sources, tables, config)
         attributes = AttributeTable(tables.scenarios, scenario, every_day, snapshot_days=config.raw.snapshot_days)
         if spec is None:
-            matured = facts.where("matured") if arrivals else facts
             spec = fit_spec(
                 config,
                 sources=sources,
-                facts=matured,
-                profile=matured,
+                summaries=found,
+                ask=partial(answers, packed=packed),
                 attributes=attributes,
                 train_days=days["train"],
                 scenarios=tables.scenario_ids,
@@ -87,9 +96,9 @@ def build_dataset(
         ]
         plan = window_plan(config, spec, sources, tables, attributes, as_of, labels=True, replay=arrivals is not None)
         job = write_job(config, plan, out)
-        results = write_rows(facts, job, config)
+        results = write_rows(packed, job)
     finally:
-        facts.unpersist()
+        packed.unpersist()
     spec = with_label_statistics(spec, results)
     if specs:
         spec = register_spec(Folder.at(specs), spec)
@@ -144,19 +153,20 @@ def build_day(
     )
     check_frozen_expressions(spec, tables.facts, tables.profile)
     sources = spec_sources(spec)
-    facts = _all_facts(tables, sources, spec.profile, config).persist(StorageLevel.MEMORY_AND_DISK)
+    newest = (days[1] - config.raw.first_day).days
+    pack = PackJob.of(sources, spec.profile, first_fact_day=newest, last_fact_day=newest)
+    packed = packed_facts(tables, spec.profile, pack, config)
     try:
-        facts = refuse_negative_labels(facts, sources, config, tables.findings)
-        newest = (days[1] - config.raw.first_day).days
-        sketches = day_sketches(facts, sources, tables.scenario_ids, day=newest)
+        check_summaries(summaries(packed), sources, tables, config)
+        sketches = day_sketches(value_counts(packed), sources, tables.scenario_ids)
         attributes = AttributeTable(
             tables.scenarios, spec.scenario_attributes, [date], snapshot_days=spec.snapshot_days
         )
         as_of = [AsOf(date, (date - config.raw.first_day).days, "features", "live")]
         job = write_job(config, window_plan(config, spec, sources, tables, attributes, as_of, labels=False), out)
-        results = write_rows(facts, job, config)
+        results = write_rows(packed, job)
     finally:
-        facts.unpersist()
+        packed.unpersist()
     kept = Folder.at(out).write_bytes(data_path(job.generation, FILE), sketches)
     content = {
         "as_of": str(date),
@@ -187,14 +197,3 @@ def _arrivals(config: EtlConfig, last: datetime.date) -> Arrivals | None:
         lag=config.sequence.availability_lag_days,
         history_days=config.sequence.history_days,
     )
-
-
-def _all_facts(
-    tables: RawFrames,
-    sources: tuple[Source, ...],
-    profile: tuple[AttributeFeature, ...],
-    config: EtlConfig,
-    arrivals: Arrivals | None = None,
-) -> DataFrame:
-    facts = fact_rows(tables.facts, sources, tables.scenario_ids, config.raw, arrivals)
-    return facts.unionByName(profile_rows(tables.profile, profile, config.raw, arrivals))

@@ -1,5 +1,6 @@
 """Checks of raw rows before any work: each finding stops the build or is a counted, reported drop, by policy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, Window
@@ -9,6 +10,7 @@ from etl.config import ChecksConfig, RawConfig
 from etl.tables import filed_day
 from m2m_model.contracts.errors import UserError
 
+FACT_KEYS = ["advertiser_id", "scenario_id", "day"]
 EXAMPLES = 5
 """How many unknown scenarios a message names."""
 
@@ -36,74 +38,119 @@ class Findings:
         return True
 
 
-def checked_facts(
+def flagged_facts(
     frame: DataFrame, name: str, *, raw: RawConfig, checks: ChecksConfig, scenarios: list[str], findings: Findings
 ) -> DataFrame:
-    """Facts whose keys are all there, whose days lie in the calendar, whose scenarios are known, without doubles."""
-    table = raw.facts[name]
-    range_ = f"{raw.first_day} .. {raw.last_day}"
-    # A row counts under the first that holds; a condition that is null, such as a range test of a null day, does not.
-    problems: list[tuple[str, Column, str]] = [
-        ("null_keys", F.col("advertiser_id").isNull(), f"a null {table.advertiser!r}"),
-        ("null_keys", F.col("day").isNull(), f"a null {table.time!r}"),
-        (
-            "dates_out_of_range",
-            ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day)),
-            f"a day of {table.time!r} outside {range_}",
-        ),
-        (
-            "unknown_scenarios",
-            ~F.col("scenario_id").isin(scenarios),
-            f"a {table.scenario!r} that no scenario snapshot has",
-        ),
+    """Facts with a column ``_problem``: the number, from 1, of the first of :func:`fact_problems` that holds, else 0.
+
+    Rows with a problem stay: the aggregation counts them on its way, so that the raw table is read once, and leaves
+    them out; :func:`handle_problems` judges the counts. Doubles are dropped here if the policy says so, else the
+    aggregation counts them too.
+    """
+    flag = F.lit(0)
+    for number, problem in reversed(list(enumerate(fact_problems(name, raw=raw, scenarios=scenarios), 1))):
+        flag = F.when(problem.bad, F.lit(number)).otherwise(flag)
+    frame = frame.withColumn("_problem", flag)
+    if raw.facts[name].kind == "daily" and checks.duplicate_keys == "drop":
+        doubles = frame.where("_problem = 0").groupBy(*FACT_KEYS).count().select(F.sum(F.col("count") - 1)).first()
+        assert doubles is not None
+        flagged = frame.where("_problem > 0")
+        frame = _without_doubles(frame.where("_problem = 0"), name, FACT_KEYS, doubles[0] or 0, checks, findings)
+        frame = frame.unionByName(flagged)
+    return frame
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What may be wrong with a row of facts: the policy's name, the condition, and the words for it."""
+
+    check: str
+    bad: Column
+    detail: str
+
+
+def fact_problems(name: str, *, raw: RawConfig, scenarios: list[str]) -> tuple[Problem, ...]:
+    """Keys must be there, days lie in the calendar and in their partition, scenarios be known.
+
+    A condition that is null, such as a range test of a null day, does not hold.
+    """
+    table, range_ = raw.facts[name], f"{raw.first_day} .. {raw.last_day}"
+    outside = ~F.col("day").between(F.lit(raw.first_day), F.lit(raw.last_day))
+    unknown = ~F.col("scenario_id").isin(scenarios)
+    problems = [
+        Problem("null_keys", F.col("advertiser_id").isNull(), f"a null {table.advertiser!r}"),
+        Problem("null_keys", F.col("day").isNull(), f"a null {table.time!r}"),
+        Problem("dates_out_of_range", outside, f"a day of {table.time!r} outside {range_}"),
+        Problem("unknown_scenarios", unknown, f"a {table.scenario!r} that no scenario snapshot has"),
     ]
     if table.arrived_at:
-        problems.append(("null_keys", F.col(table.arrived_at).isNull(), f"a null {table.arrived_at!r}"))
+        problems.append(Problem("null_keys", F.col(table.arrived_at).isNull(), f"a null {table.arrived_at!r}"))
     if table.partition:
         misfiled = ~F.coalesce(F.col(table.partition).cast("date") == filed_day(table, raw.timezone), F.lit(False))
-        problems.append(("misfiled_rows", misfiled, f"a {table.partition!r} that is not the day of {table.time!r}"))
-    first = F.lit(None).cast("int")
-    for index in reversed(range(len(problems))):
-        first = F.when(problems[index][1], index).otherwise(first)
-    counts = frame.select(
-        F.count("*").alias("rows"),
-        *(F.count_if(first == index).alias(str(index)) for index in range(len(problems))),
-    ).first()
-    assert counts is not None
-    if counts["rows"] == 0:
+        detail = f"a {table.partition!r} that is not the day of {table.time!r}"
+        problems.append(Problem("misfiled_rows", misfiled, detail))
+    return tuple(problems)
+
+
+def handle_problems(
+    frame: DataFrame,
+    name: str,
+    rows: Mapping[int, int],
+    *,
+    raw: RawConfig,
+    checks: ChecksConfig,
+    scenarios: list[str],
+    findings: Findings,
+) -> None:
+    """Judge a table's flagged rows, counted by problem (0: none).
+
+    Raises:
+        UserError: the table is empty, or has a problem whose policy is ``error``.
+    """
+    if not sum(rows.values()):
         raise UserError(f"raw table {name!r} must have rows, however: it is empty")
-    dropped = False
-    for index, (check, _, detail) in enumerate(problems):
-        if check == "unknown_scenarios" and counts[str(index)]:
-            bad = frame.where(first == index)
-            some = bad.select("scenario_id").distinct().orderBy("scenario_id").limit(EXAMPLES).collect()
+    for number, problem in enumerate(fact_problems(name, raw=raw, scenarios=scenarios), 1):
+        count, detail = rows.get(number, 0), problem.detail
+        if problem.check == "unknown_scenarios" and count:
+            bad = frame.where(F.col("_problem") == number).select("scenario_id").distinct()
+            some = bad.orderBy("scenario_id").limit(EXAMPLES).collect()
             detail += f" ({', '.join(repr(row[0]) for row in some)}; known: {scenarios})"
-        policy = getattr(checks, check)
-        dropped |= findings.handle(check=check, table=name, rows=counts[str(index)], policy=policy, detail=detail)
-    if dropped:
-        frame = frame.where(first.isNull())
-    if table.kind == "daily":
-        frame = _without_doubles(frame, name, ["advertiser_id", "scenario_id", "day"], checks, findings)
-    return frame
+        policy = getattr(checks, problem.check)
+        findings.handle(check=problem.check, table=name, rows=count, policy=policy, detail=detail)
 
 
 def checked_snapshots(frame: DataFrame, name: str, key: str, *, checks: ChecksConfig, findings: Findings) -> DataFrame:
     """Snapshots with a key and a day each, one row per key and day."""
+    rows, no_key, no_day = F.col("count"), F.col(key).isNull(), F.col("day").isNull()
+    counts = (
+        frame.groupBy(key, "day")
+        .count()
+        .agg(
+            F.sum(F.when(no_key, rows)).alias(key),
+            F.sum(F.when(~no_key & no_day, rows)).alias("day"),
+            F.sum(F.when(~no_key & ~no_day, rows - 1)).alias("doubles"),
+        )
+        .first()
+    )
+    assert counts is not None
     for column in (key, "day"):
-        rows = frame.where(F.col(column).isNull()).count()
         detail = f"a null {column!r}"
-        if findings.handle(check="null_keys", table=name, rows=rows, policy=checks.null_keys, detail=detail):
+        if findings.handle(
+            check="null_keys", table=name, rows=counts[column] or 0, policy=checks.null_keys, detail=detail
+        ):
             frame = frame.where(F.col(column).isNotNull())
-    return _without_doubles(frame, name, [key, "day"], checks, findings)
+    return _without_doubles(frame, name, [key, "day"], counts["doubles"] or 0, checks, findings)
+
+
+def doubles_detail(keys: list[str]) -> str:
+    return f"a key ({', '.join(keys)}) that another row has too"
 
 
 def _without_doubles(
-    frame: DataFrame, name: str, keys: list[str], checks: ChecksConfig, findings: Findings
+    frame: DataFrame, name: str, keys: list[str], rows: int, checks: ChecksConfig, findings: Findings
 ) -> DataFrame:
-    doubles = frame.groupBy(*keys).count().where("count > 1").select(F.sum(F.col("count") - 1)).first()
-    rows = int((doubles and doubles[0]) or 0)
-    detail = f"a key ({', '.join(keys)}) that another row has too"
-    if not findings.handle(check="duplicate_keys", table=name, rows=rows, policy=checks.duplicate_keys, detail=detail):
+    policy = checks.duplicate_keys
+    if not findings.handle(check="duplicate_keys", table=name, rows=rows, policy=policy, detail=doubles_detail(keys)):
         return frame
     # The row kept is the first in the order of all columns, so that it does not depend on the order of the input.
     order = Window.partitionBy(*keys).orderBy(*(F.to_json(F.struct(c)) for c in frame.columns))

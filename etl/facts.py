@@ -1,13 +1,16 @@
-"""Raw tables as uniform fact rows, ready for one shuffle by advertiser.
+"""Raw tables as uniform fact rows, partitioned by advertiser.
 
 A *source* is one group-by: a raw table at one grain (per scenario and day, or per day over all scenarios), with all
 the daily values that features, tasks and the activity rule take from it. Its rows become
-``advertiser_id, source, scenario, day, values, words``: day counted from ``raw.first_day``, values as doubles in the
-order of the source's columns (exact: integers and scaled decimals below 2^53), words only for the profile.
+``advertiser_id, source, scenario, day, problem, rows, keys, value_0 .., word_0 ..``: day counted from
+``raw.first_day``, ``problem`` as the checks flagged it, ``rows`` raw rows that have ``keys`` different keys, values as
+doubles in the order of the source's columns (exact: integers and scaled decimals below 2^53), words only for the
+profile.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -21,6 +24,8 @@ from m2m_model.contracts.spec import AttributeFeature, DatasetSpec
 
 PROFILE_SOURCE = -1
 NO_SCENARIO = -1
+NO_DAY = -1_000_000
+"""Of a row without a day, which is a problem and never used."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Value:
     expr: str
     scale: int = 0
     exact: bool = False
-    """Whether it must be an exact integer after scaling (tasks)."""
+    """Whether it must be an exact integer after scaling (tasks). A feature may share a task's value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +52,8 @@ class Source:
     by_scenario: bool
     values: tuple[Value, ...]
 
-    def position(self, expr: str, *, exact: bool = False) -> int:
-        return next(i for i, value in enumerate(self.values) if value.expr == expr and value.exact == exact)
+    def position(self, expr: str, scale: int = 0) -> int:
+        return next(i for i, value in enumerate(self.values) if (value.expr, value.scale) == (expr, scale))
 
 
 def declared_sources(config: EtlConfig, scales: Mapping[str, TaskScales]) -> tuple[Source, ...]:
@@ -111,29 +116,49 @@ def _scale(table: DataFrame, expr: str, *, owner: str) -> int:
 
 def fact_rows(
     tables: Mapping[str, DataFrame],
+    profile: DataFrame,
     sources: Sequence[Source],
+    profile_features: Sequence[AttributeFeature],
     scenarios: Sequence[str],
     raw: RawConfig,
+    *,
+    shards: int,
     arrivals: Arrivals | None = None,
 ) -> DataFrame:
-    """Fact rows of all sources. ``scenarios``: the known ids; a row's ``scenario`` is an index into them.
+    """Fact rows of all sources and the profile's snapshots, hash-partitioned by advertiser into ``shards`` partitions.
 
-    With ``arrivals`` a fact has a row per version and two columns more, ``seen`` and ``matured``.
+    ``scenarios``: the known ids; a row's ``scenario`` is an index into them. Daily tables pass one shuffle, by
+    advertiser, before they are aggregated. Events are aggregated first, in part before their shuffle, so that neither
+    their number nor one advertiser's share of it weighs on a task; their daily facts then pass a second, small one.
+    With ``arrivals`` a fact has a row per version and a column more, ``seen``.
     """
-    frames = [
-        _source_rows(tables[source.table], index, source, scenarios, raw, arrivals)
-        for index, source in enumerate(sources)
-    ]
-    rows = frames[0]
-    for frame in frames[1:]:
-        rows = rows.unionByName(frame)
-    return rows
+    words = sum(feature.kind == "vocabulary" for feature in profile_features)
+    width = max([len(profile_features) - words, *(len(source.values) for source in sources)])
+    frames = [_profile_rows(profile, profile_features, raw, arrivals).repartition(shards, "advertiser_id")]
+    for index, source in enumerate(sources):
+        is_daily = raw.facts[source.table].kind == "daily"
+        table = tables[source.table].withColumn("_scenario", _index("scenario_id", scenarios))
+        if is_daily:
+            table = table.repartition(shards, "advertiser_id")
+        rows = _source_rows(table, index, source, raw, arrivals)
+        frames.append(rows if is_daily else rows.repartition(shards, "advertiser_id"))
+    rows = reduce(DataFrame.unionByName, (_padded(frame, width, words) for frame in frames))
+    # Spark zips the partitions of frames that are partitioned alike and then leaves this shuffle out.
+    return rows.repartition(shards, "advertiser_id")
 
 
-def profile_rows(
-    snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig, arrivals: Arrivals | None = None
+def value_columns(width: int) -> list[str]:
+    return [f"value_{index}" for index in range(width)]
+
+
+def word_columns(width: int) -> list[str]:
+    return [f"word_{index}" for index in range(width)]
+
+
+def _profile_rows(
+    snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig, arrivals: Arrivals | None
 ) -> DataFrame:
-    """Profile snapshots as fact rows: buckets' raw values in ``values``, vocabularies' in ``words``."""
+    """Profile snapshots: buckets' raw values in the value columns, vocabularies' in the word columns."""
     day = F.date_diff(F.col("day"), F.lit(raw.first_day))
     values = [
         finite_double(F.expr(f.expr), f"features.profile.{f.name}: expression {f.expr!r}")
@@ -146,58 +171,67 @@ def profile_rows(
         F.lit(PROFILE_SOURCE).alias("source"),
         F.lit(NO_SCENARIO).alias("scenario"),
         day.alias("day"),
-        _array(values, "double").alias("values"),
-        _array(words, "string").alias("words"),
-        # A snapshot is known on its day.
-        *([day.alias("seen"), F.lit(True).alias("matured")] if arrivals else []),
+        F.lit(0).alias("problem"),
+        F.lit(0).cast("bigint").alias("rows"),
+        F.lit(0).cast("bigint").alias("keys"),
+        *(column.alias(name) for column, name in zip(values, value_columns(len(values)), strict=True)),
+        *(column.alias(name) for column, name in zip(words, word_columns(len(words)), strict=True)),
+        *([day.alias("seen")] if arrivals else []),
     )
+
+
+def _padded(rows: DataFrame, width: int, words: int) -> DataFrame:
+    """Rows with the value and word columns that they lack, null."""
+    kinds = dict.fromkeys(value_columns(width), "double") | dict.fromkeys(word_columns(words), "string")
+    lacking = {name: F.lit(None).cast(kind) for name, kind in kinds.items() if name not in rows.columns}
+    return rows.select("*", *(column.alias(name) for name, column in lacking.items()))
 
 
 def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
-    grains: dict[tuple[str, bool], dict[Value, None]] = {}
+    grains: dict[tuple[str, bool], dict[tuple[str, int], Value]] = {}
     for table, by_scenario, value in wanted:
-        grains.setdefault((table, by_scenario), {})[value] = None
-    return tuple(Source(table, by_scenario, tuple(values)) for (table, by_scenario), values in grains.items())
+        values, key = grains.setdefault((table, by_scenario), {}), (value.expr, value.scale)
+        values[key] = replace(value, exact=value.exact or (key in values and values[key].exact))
+    return tuple(Source(table, by_scenario, tuple(values.values())) for (table, by_scenario), values in grains.items())
 
 
-def _source_rows(
-    table: DataFrame,
-    index: int,
-    source: Source,
-    scenarios: Sequence[str],
-    raw: RawConfig,
-    arrivals: Arrivals | None,
-) -> DataFrame:
-    keys = ["advertiser_id", "day"]
+def _source_rows(table: DataFrame, index: int, source: Source, raw: RawConfig, arrivals: Arrivals | None) -> DataFrame:
+    """Daily values of one source; of a daily table, also how many different keys the rows behind them have."""
+    declared, names = raw.facts[source.table], value_columns(len(source.values))
+    grain, rows, keys = ["advertiser_id", "day", "_problem"], F.count("*"), F.lit(0)
     if source.by_scenario:
-        known = F.create_map(
-            *(F.lit(item) for pair in zip(scenarios, range(len(scenarios)), strict=True) for item in pair)
-        )
-        table = table.where(F.col("scenario_id").isNotNull()).withColumn("_scenario", known[F.col("scenario_id")])
-        keys.append("_scenario")
-    aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
-    version = ["seen", "matured"] if arrivals else []
+        grain.append("_scenario")
+    if declared.kind == "daily":
+        keys = F.lit(1) if source.by_scenario else F.count_distinct(F.struct("scenario_id"))
+    version = []
     if arrivals:
-        table = arrivals.versions(table, raw.facts[source.table], keys)
-    daily = table.groupBy(*keys, *version).agg(*aggregates)
+        table = arrivals.versions(table, declared, grain)
+        # A row belongs to several versions of its fact, and to one alone as the row that brought it about.
+        rows, keys = F.count_if(F.col("seen") == F.col("_seen")), F.when(F.col("matured"), keys).otherwise(0)
+        version = ["seen", "matured"]
+    aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
+    daily = table.groupBy(*grain, *version).agg(rows.alias("rows"), keys.cast("bigint").alias("keys"), *aggregates)
+    scenario = F.coalesce("_scenario", F.lit(NO_SCENARIO)) if source.by_scenario else F.lit(NO_SCENARIO)
     return daily.select(
         "advertiser_id",
         F.lit(index).alias("source"),
-        (F.col("_scenario") if source.by_scenario else F.lit(NO_SCENARIO)).alias("scenario"),
-        F.date_diff(F.col("day"), F.lit(raw.first_day)).alias("day"),
-        _array([_double(daily, f"_value{i}", value, source) for i, value in enumerate(source.values)], "double").alias(
-            "values"
-        ),
-        _array([], "string").alias("words"),
-        *version,
+        scenario.alias("scenario"),
+        F.coalesce(F.date_diff(F.col("day"), F.lit(raw.first_day)), F.lit(NO_DAY)).alias("day"),
+        F.col("_problem").alias("problem"),
+        "rows",
+        "keys",
+        *(_double(daily, f"_value{i}", value, source).alias(names[i]) for i, value in enumerate(source.values)),
+        *version[:1],
     )
+
+
+def _index(column: str, words: Sequence[str]) -> Column:
+    """Position of a column's string in ``words``, null if it is not there."""
+    pairs = (F.lit(item) for pair in zip(words, range(len(words)), strict=True) for item in pair)
+    return F.create_map(*pairs)[F.col(column)]
 
 
 def _double(daily: DataFrame, column: str, value: Value, source: Source) -> Column:
     if isinstance(daily.schema[column].dataType, T.DoubleType | T.FloatType):
         return finite_double(F.col(column), f"raw table {source.table!r}: expression {value.expr!r}")
     return (F.col(column) * power_of_ten(value.scale) if value.scale else F.col(column)).cast("double")
-
-
-def _array(columns: list[Column], kind: str) -> Column:
-    return F.array(*columns).cast(f"array<{kind}>")

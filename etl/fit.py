@@ -1,18 +1,18 @@
 """Fitting the spec on training days: bucket edges from exact value counts, vocabularies, scenarios."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from etl.attributes import AttributeTable
 from etl.config import AttributeConfig, EtlConfig
 from etl.discretize import quantile_edges
+from etl.edges import Ask, EdgeRequest, Edges, exact_edges
 from etl.facts import PROFILE_SOURCE, Source, TaskScales
+from etl.pack import Summary
 from m2m_model.contracts.spec import (
     ActivitySpec,
     AttributeFeature,
@@ -25,13 +25,15 @@ from m2m_model.contracts.spec import (
     VocabularyFeature,
 )
 
+SEQUENCES: tuple[SequenceName, ...] = ("behavior", "performance")
+
 
 def fit_spec(
     config: EtlConfig,
     *,
     sources: Sequence[Source],
-    facts: DataFrame,
-    profile: DataFrame,
+    summaries: Sequence[Summary],
+    ask: Ask,
     attributes: AttributeTable,
     train_days: Sequence[datetime.date],
     scenarios: Sequence[str],
@@ -41,16 +43,18 @@ def fit_spec(
     """The spec of a dataset whose training as-of days are ``train_days``.
 
     ``scenarios`` are all known ids, which the facts' scenario numbers index; the spec keeps those that have a
-    snapshot by the last training day. Label statistics are still 0: they are known once rows are written.
+    snapshot by the last training day. ``summaries``: of every shard, counted up to that day; ``ask`` puts further
+    questions to the shards. Label statistics are still 0: they are known once rows are written.
     """
-    last_day = train_days[-1]
     sequence = config.sequence
-    lag = datetime.timedelta(days=sequence.availability_lag_days)
-    counts = _Counts(facts, sources, last=(last_day - lag - config.raw.first_day).days)
-    trained = [scenario for scenario in scenarios if attributes.is_live(scenario, last_day)]
-
-    def columns(name: SequenceName) -> tuple[SequenceColumn, ...]:
-        return _sequence_columns(config, name, counts, sources, trained, scenarios)
+    trained = [scenario for scenario in scenarios if attributes.is_live(scenario, train_days[-1])]
+    columns = {name: list(_sequence_columns(config, name, sources, trained, scenarios)) for name in SEQUENCES}
+    requests = [request for pairs in columns.values() for _, request in pairs]
+    edges = exact_edges([*requests, *_profile_requests(config).values()], summaries, ask)
+    fitted = {
+        name: [column.model_copy(update={"edges": edges[request]}) for column, request in pairs]
+        for name, pairs in columns.items()
+    }
 
     return DatasetSpec.model_validate(
         {
@@ -62,9 +66,8 @@ def fit_spec(
             "history_weeks": sequence.history_weeks,
             "advertiser_id_type": advertiser_id_type,
             "scenarios": trained,
-            "behavior": columns("behavior"),
-            "performance": columns("performance"),
-            "profile": _fit_profile(config, profile, last=(last_day - config.raw.first_day).days),
+            **fitted,
+            "profile": _fit_profile(config, edges, summaries),
             "scenario_attributes": _fit_attributes(config.features.scenario, attributes.rows_of(train_days)),
             "tasks": [
                 TaskSpec(
@@ -91,59 +94,32 @@ def fit_spec(
     )
 
 
-class _Counts:
-    """How often each non-zero value occurs in each source column and scenario, on training days."""
-
-    def __init__(self, facts: DataFrame, sources: Sequence[Source], *, last: int) -> None:
-        table = (
-            facts.where((F.col("day") >= 0) & (F.col("day") <= last))
-            .select("source", "scenario", F.posexplode("values").alias("position", "value"))
-            .where(F.col("value").isNotNull() & (F.col("value") != 0.0))
-            .groupBy("source", "scenario", "position", "value")
-            .agg(F.count("*").alias("count"))
-            .toArrow()
-        )
-        self._columns = {name: table[name].to_numpy() for name in table.column_names}
-        self._sources = list(sources)
-
-    def edges(self, source: Source, position: int, buckets: int, scenario: int | None = None) -> tuple[float, ...]:
-        c = self._columns
-        mask = (c["source"] == self._sources.index(source)) & (c["position"] == position)
-        if scenario is not None:
-            mask &= c["scenario"] == scenario
-        # One value may stand once per scenario; quantile_edges needs no merging for that.
-        return quantile_edges(c["value"][mask], c["count"][mask], buckets)
-
-
 def _sequence_columns(
     config: EtlConfig,
     name: SequenceName,
-    counts: _Counts,
     sources: Sequence[Source],
     trained: Sequence[str],
     scenarios: Sequence[str],
-) -> tuple[SequenceColumn, ...]:
-    columns = []
+) -> Iterator[tuple[SequenceColumn, EdgeRequest]]:
+    """Columns of a sequence, still without edges, and the requests for them."""
     for feature, declared in getattr(config.features, name).items():
-        table = declared.table or name
-        by_scenario = declared.scope != "advertiser"
-        source = next(s for s in sources if (s.table, s.by_scenario) == (table, by_scenario))
-        position = source.position(declared.expr)
-        expansion = trained if declared.scope == "each_scenario" else [None]
-        for scenario in expansion:
-            index = None if scenario is None else scenarios.index(scenario)
-            columns.append(
+        table, by_scenario = declared.table or name, declared.scope != "advertiser"
+        index = next(i for i, s in enumerate(sources) if (s.table, s.by_scenario) == (table, by_scenario))
+        position = sources[index].position(declared.expr)
+        for scenario in trained if declared.scope == "each_scenario" else [None]:
+            number = None if scenario is None else scenarios.index(scenario)
+            yield (
                 SequenceColumn(
                     name=feature if scenario is None else f"{feature}@{scenario}",
                     expr=declared.expr,
-                    edges=counts.edges(source, position, declared.buckets, index),
+                    edges=(),
                     table=table,
                     scope=declared.scope,
                     scenario=scenario,
                     dense=declared.dense,
-                )
+                ),
+                EdgeRequest(index, position, declared.buckets, number),
             )
-    return tuple(columns)
 
 
 def declared_attributes(declared: Mapping[str, AttributeConfig]) -> tuple[AttributeFeature, ...]:
@@ -156,15 +132,23 @@ def declared_attributes(declared: Mapping[str, AttributeConfig]) -> tuple[Attrib
     )
 
 
-def _fit_profile(config: EtlConfig, profile: DataFrame, *, last: int) -> list[AttributeFeature]:
-    rows = profile.where((F.col("source") == PROFILE_SOURCE) & (F.col("day") <= last)).select("values", "words")
-    table = rows.toArrow()
-    columns: dict[str, pa.Array] = {}
-    for kind, lists in (("bucket", table["values"]), ("vocabulary", table["words"])):
-        names = [name for name, declared in config.features.profile.items() if declared.kind == kind]
-        for position, name in enumerate(names):
-            columns[name] = pc.list_element(lists, position) if len(table) else pa.array([], lists.type.value_type)
-    return _fit_attributes(config.features.profile, columns)
+def _profile_requests(config: EtlConfig) -> dict[str, EdgeRequest]:
+    """Requests for the edges of the profile's bucket features, by name."""
+    buckets = [(name, declared) for name, declared in config.features.profile.items() if declared.kind == "bucket"]
+    return {name: EdgeRequest(PROFILE_SOURCE, i, declared.buckets) for i, (name, declared) in enumerate(buckets)}
+
+
+def _fit_profile(config: EtlConfig, edges: Edges, summaries: Sequence[Summary]) -> list[AttributeFeature]:
+    requests, vocabulary = _profile_requests(config), 0
+    features: list[AttributeFeature] = []
+    for name, attribute in config.features.profile.items():
+        if attribute.kind == "bucket":
+            features.append(BucketFeature(name=name, expr=attribute.expr, edges=edges[requests[name]]))
+        else:
+            words = {word for summary in summaries for word in summary.words[vocabulary].to_pylist()}
+            features.append(VocabularyFeature(name=name, expr=attribute.expr, values=tuple(sorted(words))))
+            vocabulary += 1
+    return features
 
 
 def _fit_attributes(

@@ -1,4 +1,4 @@
-"""From fact rows to a published generation: one shuffle, the kernel in every task, the manifest last."""
+"""From packed facts to a published generation: the kernel in every task, the manifest last."""
 
 import datetime
 import json
@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
 
 from etl.attributes import AttributeTable
 from etl.config import EtlConfig
 from etl.facts import Source
+from etl.plan import AsOf, WindowPlan
 from etl.raw import RawFrames
 from etl.replay import difference_table
 from etl.split import SPLITS
 from etl.statistics import Statistics
-from etl.windows import AsOf, WindowPlan
 from etl.writer import RESULT_SCHEMA, WriteJob, write_partition
 from m2m_model.contracts.drift import HISTOGRAMS, Histograms
 from m2m_model.contracts.errors import UserError
@@ -61,11 +62,11 @@ def write_job(config: EtlConfig, plan: WindowPlan, out: str) -> WriteJob:
     )
 
 
-def write_rows(facts: DataFrame, job: WriteJob, config: EtlConfig) -> list[Row]:
-    """One shuffle by advertiser, then the kernel in every task; returns a row per written file."""
+def write_rows(packed: DataFrame, job: WriteJob) -> list[Row]:
+    """The kernel in every task; returns a row per written file."""
     rows: list[Row] = (
-        facts.repartition(config.dataset.shards, "advertiser_id")
-        .sortWithinPartitions("advertiser_id")
+        packed.where(F.col("facts").isNotNull())
+        .select("facts")
         .mapInArrow(partial(write_partition, job=job), RESULT_SCHEMA)
         .collect()
     )

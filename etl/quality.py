@@ -1,62 +1,60 @@
-"""Checks of daily facts, after aggregation."""
+"""What packing found wrong with facts, judged by the policies of the config."""
 
 from collections.abc import Sequence
 
-import numpy as np
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
-
-from etl.checks import Findings
+from etl.checks import FACT_KEYS, doubles_detail, handle_problems
 from etl.config import EtlConfig
 from etl.facts import Source
+from etl.pack import Summary
+from etl.raw import RawFrames
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import DatasetSpec
-
-LARGEST_EXACT = 2**53
 
 
-def refuse_negative_labels(
-    facts: DataFrame, sources: Sequence[Source], config: EtlConfig, findings: Findings
-) -> DataFrame:
-    """Facts without days whose task value is negative: Poisson losses are for non-negative labels (eq. 20).
+def check_summaries(
+    summaries: Sequence[Summary], sources: Sequence[Source], tables: RawFrames, config: EtlConfig
+) -> None:
+    """Judge flagged rows, doubled keys, negative labels (Poisson losses, eq. 20, are for others) and huge ones.
 
     Raises:
         UserError: there are some and the policy says so, or a value is too large to be exact in a double.
     """
-    negative, huge = F.lit(False), F.lit(False)
-    for index, source in enumerate(sources):
-        for position, value in enumerate(source.values):
-            if value.exact:
-                at: Column = F.get("values", F.lit(position))
-                negative |= (F.col("source") == index) & (F.coalesce(at, F.lit(0.0)) < 0.0)
-                huge |= (F.col("source") == index) & (F.coalesce(at, F.lit(0.0)) > float(LARGEST_EXACT))
-    counts = facts.select(F.count_if(negative).alias("negative"), F.count_if(huge).alias("huge")).first()
-    assert counts is not None
-    if counts["huge"]:
-        raise UserError(
-            f"{counts['huge']} daily task values exceed 2^53 units after scaling, so sums would not be exact: "
-            "use coarser units"
+    findings = tables.findings
+    for name in dict.fromkeys(source.table for source in sources):
+        index = next(index for index, source in enumerate(sources) if source.table == name)
+        rows, keys = _rows_and_keys(summaries, index)
+        handle_problems(
+            tables.facts[name],
+            name,
+            rows,
+            raw=config.raw,
+            checks=config.checks,
+            scenarios=list(tables.scenario_ids),
+            findings=findings,
         )
-    dropped = findings.handle(
+        if config.raw.facts[name].kind == "daily":
+            doubles, detail = rows.get(0, 0) - keys, doubles_detail(FACT_KEYS)
+            findings.handle(check="duplicate_keys", table=name, rows=doubles, policy="error", detail=detail)
+    huge = sum(summary.huge for summary in summaries)
+    if huge:
+        raise UserError(
+            f"{huge} daily task values exceed 2^53 units after scaling, so sums would not be exact: use coarser units"
+        )
+    findings.handle(
         check="negative_labels",
         table="performance",
-        rows=counts["negative"],
+        rows=sum(summary.negative for summary in summaries),
         policy=config.checks.negative_labels,
         detail="a negative daily value of a task (" + ", ".join(config.tasks) + ")",
     )
-    return facts.where(~negative) if dropped else facts
 
 
-def refuse_inexact(totals: np.ndarray, spec: DatasetSpec) -> None:
-    """Check the sums over the calendar of each advertiser, scenario and task, ``totals`` [A, S, M].
-
-    Raises:
-        UserError: one is beyond what a double holds exactly, so that window sums would be wrong in their last digits.
-    """
-    largest = totals.max(axis=(0, 1), initial=0.0)
-    for task, total in zip(spec.tasks, largest, strict=True):
-        if total > LARGEST_EXACT:
-            raise UserError(
-                f"tasks.{task.name}: the sum over all days of one advertiser is {total:.3g} units of 10^-{task.scale}, "
-                "more than the 2^53 that a double holds exactly: use coarser units"
-            )
+def _rows_and_keys(summaries: Sequence[Summary], source: int) -> tuple[dict[int, int], int]:
+    """Raw rows of a source by problem, and the number of different keys of those without one."""
+    by_problem: dict[int, int] = {}
+    keys = 0
+    for summary in summaries:
+        for (index, problem), (rows, different) in summary.rows.items():
+            if index == source:
+                by_problem[problem] = by_problem.get(problem, 0) + rows
+                keys += different if problem == 0 else 0
+    return by_problem, keys

@@ -1,4 +1,4 @@
-"""All raw tables of a run, read and checked."""
+"""All raw tables of a run, read, and checked as far as that needs no pass over the facts."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.checks import Findings, checked_facts, checked_snapshots
+from etl.checks import Findings, checked_snapshots, flagged_facts
 from etl.config import EtlConfig
 from etl.expressions import check_scalar
 from etl.tables import Days, read_facts, read_snapshots
@@ -16,7 +16,7 @@ from m2m_model.contracts.errors import UserError
 
 @dataclass(frozen=True)
 class RawFrames:
-    """Checked raw tables."""
+    """Raw tables: snapshots checked, rows of facts flagged with what is wrong with them."""
 
     facts: Mapping[str, DataFrame]
     profile: DataFrame
@@ -66,7 +66,7 @@ def read_raw(
     }
     _check_id_types(config, facts, profile)
     for name, frame in facts.items():
-        facts[name] = checked_facts(frame, name, raw=config.raw, checks=checks, scenarios=list(ids), findings=findings)
+        facts[name] = flagged_facts(frame, name, raw=config.raw, checks=checks, scenarios=list(ids), findings=findings)
     return RawFrames(facts, profile, scenario, ids, findings)
 
 

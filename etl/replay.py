@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from etl.facts import PROFILE_SOURCE
-from etl.windows import AsOf, Calendars, Facts, WindowPlan, chosen_pairs, feature_columns, label_columns, record_batch
+from etl.calendars import Calendars
+from etl.chunk import Facts
+from etl.plan import AsOf, WindowPlan
+from etl.windows import chosen_pairs, feature_columns, label_columns, profile_ids, record_batch
 from m2m_model.contracts.spec import DatasetSpec
-
-NEVER = np.iinfo(np.int32).max
 
 
 def replayed_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.RecordBatch, np.ndarray]]:
@@ -24,10 +24,7 @@ def replayed_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.Rec
     The last item counts per name of :func:`compared_features` [features, 4]: ids, ids that differ, rows, rows that
     differ.
     """
-    assert facts.seen is not None
-    until = _until(facts)
-    matured = facts.take(np.flatnonzero(until == NEVER))
-    truth = Calendars(matured, plan)
+    truth, profile = Calendars(facts.matured(), plan), profile_ids(facts, plan)
     for index, as_of in enumerate(plan.as_of):
         one = replace(
             plan,
@@ -35,18 +32,16 @@ def replayed_rows(facts: Facts, plan: WindowPlan) -> Iterator[tuple[AsOf, pa.Rec
             attribute_ids=plan.attribute_ids[index : index + 1],
             live=plan.live[index : index + 1],
         )
-        wanted = (facts.day >= one.start) | (facts.source == PROFILE_SOURCE)
-        known = facts.take(np.flatnonzero((facts.seen <= as_of.day) & (as_of.day < until) & wanted))
-        calendars = Calendars(known, one)
-        a, s, eligible = chosen_pairs(calendars, one, 0)
-        if not len(a):
+        calendars = Calendars(facts.known(as_of.day, first=one.start), one)
+        p, eligible = chosen_pairs(calendars, 0)
+        if not len(p):
             continue
-        columns = feature_columns(calendars, known, one, 0, a, s)
-        truly = feature_columns(truth, matured, plan, index, a, s)
-        _, _, truly_eligible = chosen_pairs(truth, plan, index)
+        columns = feature_columns(calendars, profile, 0, p)
+        truly = feature_columns(truth, profile, index, p)
+        _, truly_eligible = chosen_pairs(truth, index)
         counts = _differences(columns, truly, plan.spec)
         counts.append((0, 0, eligible.size, int((eligible != truly_eligible).sum())))
-        columns |= label_columns(truth, plan, index, a, s)
+        columns |= label_columns(truth, index, p)
         yield as_of, record_batch(columns, plan), np.array(counts, np.int64)
 
 
@@ -72,17 +67,6 @@ def difference_table(spec: DatasetSpec, counts: np.ndarray) -> list[dict[str, An
             compared_features(spec), counts.tolist(), strict=True
         )
     ]
-
-
-def _until(facts: Facts) -> np.ndarray:
-    """Per fact row, the as-of day from which a later version of its key is known; NEVER for the last."""
-    assert facts.seen is not None
-    order = np.lexsort((facts.seen, facts.day, facts.scenario, facts.source, facts.advertiser))
-    keys = np.stack([facts.advertiser, facts.source, facts.scenario, facts.day])[:, order]
-    same_as_next = (keys[:, 1:] == keys[:, :-1]).all(axis=0)
-    until = np.full(len(order), NEVER, np.int64)
-    until[order[:-1][same_as_next]] = facts.seen[order[1:][same_as_next]]
-    return until
 
 
 def _differences(known: dict[str, Any], truly: dict[str, Any], spec: DatasetSpec) -> list[tuple[int, int, int, int]]:

@@ -48,12 +48,11 @@ class EdgeShift:
     """Share of values that get another bucket id."""
 
 
-def day_sketches(facts: DataFrame, sources: Sequence[Source], scenarios: Sequence[str], *, day: int) -> bytes:
-    """Sketches of the facts of ``day`` (days since the calendar's first), as an Arrow file of :data:`SCHEMA`."""
+def day_sketches(counts: DataFrame, sources: Sequence[Source], scenarios: Sequence[str]) -> bytes:
+    """Sketches of the values of one day, given as :func:`etl.packed.value_counts`; an Arrow file of :data:`SCHEMA`."""
     rows = (
-        facts.where(F.col("day") == day)
-        .select("source", "scenario", F.posexplode("values").alias("position", "value"))
-        .where(F.col("value").isNotNull() & (F.col("value") != 0.0))
+        counts.where(F.col("source") >= 0)
+        .select("source", "scenario", "position", "value", F.explode(F.sequence(F.lit(1), "count")))
         .groupBy("source", "scenario", "position")
         .agg(F.kll_sketch_agg_double("value", K).alias("sketch"))
         .orderBy("source", "scenario", "position")
@@ -69,8 +68,8 @@ def day_sketches(facts: DataFrame, sources: Sequence[Source], scenarios: Sequenc
                 "sketch": bytes(row.sketch),
             }
             for row in rows
-            # Tasks are scaled to integers and have no buckets.
-            if not sources[row.source].values[row.position].exact
+            # Values that are scaled to integers are tasks alone, and have no buckets.
+            if not sources[row.source].values[row.position].scale
         ],
         schema=SCHEMA,
     )

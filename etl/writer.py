@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark import TaskContext
 
+from etl.chunk import Facts
+from etl.pack import unpack
+from etl.parquet import ParquetWriter
+from etl.plan import AsOf, WindowPlan
 from etl.replay import compared_features, replayed_rows
 from etl.statistics import Statistics
-from etl.windows import AsOf, Facts, WindowPlan, dataset_rows
+from etl.windows import dataset_rows
 from m2m_model.contracts.schema import dataset_schema
 from m2m_model.contracts.store import FileEntry, Folder, data_path
 
-ADVERTISERS_PER_CHUNK = 256
 BUFFERED_BYTES = 512 << 20
 """Rows wait in memory until a row group is full; above this much in all, the fullest day is written early."""
 
@@ -44,11 +46,11 @@ class WriteJob:
 
 
 def write_partition(batches: Iterable[pa.RecordBatch], job: WriteJob) -> Iterator[pa.RecordBatch]:
-    """Write all dataset rows of one Spark partition, whose fact rows come sorted by advertiser."""
+    """Write all dataset rows of one shard, from its packed facts."""
     writers: dict[AsOf, _DayWriter] = {}
     statistics = Statistics(job.plan.spec)
     try:
-        for facts in _chunks(batches):
+        for facts in unpack(batches, "facts"):
             for as_of, rows, differences in _rows(facts, job.plan):
                 if as_of not in writers:
                     writers[as_of] = _DayWriter(job, as_of)
@@ -80,78 +82,19 @@ def _no_differences(plan: WindowPlan) -> np.ndarray:
     return np.zeros((len(compared_features(plan.spec)) if plan.replay else 0, 4), np.int64)
 
 
-def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[Facts]:
-    """Group sorted fact rows into chunks of whole advertisers."""
-    pending: list[pa.RecordBatch] = []
-    seen = 0
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        pending.append(batch)
-        seen += batch.num_rows
-        table = pa.Table.from_batches(pending).combine_chunks()
-        starts = _run_starts(table["advertiser_id"].combine_chunks())
-        if len(starts) <= ADVERTISERS_PER_CHUNK:
-            continue
-        complete = int(starts[-1])  # the last advertiser may go on in the next batch
-        for first in range(0, len(starts) - 1, ADVERTISERS_PER_CHUNK):
-            last = min(first + ADVERTISERS_PER_CHUNK, len(starts) - 1)
-            yield _facts(table.slice(int(starts[first]), int(starts[last] - starts[first])))
-        pending = table.slice(complete).to_batches()
-    if pending:
-        yield _facts(pa.Table.from_batches(pending))
-
-
-def _run_starts(ids: pa.Array) -> np.ndarray:
-    changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.flatnonzero(changes) + 1])
-
-
-def _facts(table: pa.Table) -> Facts:
-    encoded = table["advertiser_id"].combine_chunks().dictionary_encode()
-    columns = {name: table[name].to_numpy() for name in ("source", "scenario", "day")}
-    return Facts(
-        advertisers=encoded.dictionary,
-        advertiser=encoded.indices.to_numpy(zero_copy_only=False),
-        values=table["values"].combine_chunks(),
-        words=table["words"].combine_chunks(),
-        seen=table["seen"].to_numpy() if "seen" in table.column_names else None,
-        **columns,
-    )
-
-
 class _HashingSink:
-    """A file-like object that counts and hashes what passes through to a pyarrow stream."""
+    """Counts and hashes what passes through to a stream."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream, self.sha256, self.bytes, self.closed = stream, hashlib.sha256(), 0, False
+        self._stream, self.sha256, self.bytes = stream, hashlib.sha256(), 0
 
-    def write(self, data: Any) -> int:
-        content = bytes(data)
-        self.sha256.update(content)
-        self.bytes += len(content)
-        self._stream.write(content)
-        return len(content)
-
-    def tell(self) -> int:
-        return self.bytes
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def flush(self) -> None:
-        self._stream.flush()
+    def write(self, data: bytes) -> None:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        self._stream.write(data)
 
     def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-            self.closed = True
+        self._stream.close()
 
 
 @dataclass
@@ -176,12 +119,7 @@ class _DayWriter:
         folder = Folder.at(self.job.folder)
         folder.make_parents(self.path)
         self.sink = _HashingSink(folder.filesystem.open_output_stream(folder.join(self.path)))
-        self.writer = pq.ParquetWriter(
-            pa.PythonFile(self.sink, mode="w"),
-            dataset_schema(spec, labels=plan.labels),
-            compression=self.job.compression,
-            write_page_checksum=True,
-        )
+        self.writer = ParquetWriter(self.sink, dataset_schema(spec, labels=plan.labels), self.job.compression)
         self.label_sums = np.zeros(len(spec.tasks) if plan.labels else 0)
         self.label_maxima = np.zeros_like(self.label_sums)
         self.differences = _no_differences(plan)
@@ -189,12 +127,6 @@ class _DayWriter:
     def add(self, rows: pa.RecordBatch) -> None:
         self.buffer.append(rows)
         self.buffered_bytes += rows.nbytes
-        for count in pc.value_counts(rows["scenario_id"]).to_pylist():
-            self.scenario_rows[count["values"]] += count["counts"]
-        for position, task in enumerate(self.job.plan.spec.task_names if self.job.plan.labels else ()):
-            labels = rows[f"label_{task}"].to_numpy()
-            self.label_sums[position] += labels.sum()
-            self.label_maxima[position] = max(self.label_maxima[position], labels.max())
         while sum(batch.num_rows for batch in self.buffer) >= self.job.row_group_rows:
             self._write(self.job.row_group_rows)
 
@@ -204,11 +136,20 @@ class _DayWriter:
 
     def _write(self, rows: int) -> None:
         table = pa.Table.from_batches(self.buffer)
-        self.writer.write_table(table.slice(0, rows), row_group_size=rows)
-        self.row_groups.append(rows)
+        self._write_row_group(table.slice(0, rows))
         rest = table.slice(rows)
         self.buffer = rest.to_batches() if rest.num_rows else []
         self.buffered_bytes = rest.nbytes if rest.num_rows else 0
+
+    def _write_row_group(self, rows: pa.Table) -> None:
+        self.writer.write_row_group(rows)
+        self.row_groups.append(rows.num_rows)
+        for count in pc.value_counts(rows["scenario_id"]).to_pylist():
+            self.scenario_rows[count["values"]] += count["counts"]
+        for position, task in enumerate(self.job.plan.spec.task_names if self.job.plan.labels else ()):
+            labels = rows[f"label_{task}"].to_numpy()
+            self.label_sums[position] += labels.sum()
+            self.label_maxima[position] = max(self.label_maxima[position], labels.max())
 
     def close(self) -> dict[str, str]:
         if self.buffer:
