@@ -23,28 +23,36 @@ def refuse_negative_labels(
     Raises:
         UserError: there are some and the policy says so, or a value is too large to be exact in a double.
     """
-    negative, huge = F.lit(False), F.lit(False)
+    negative: dict[int, Column] = {}
+    huge = F.lit(False)
     for index, source in enumerate(sources):
-        for position, value in enumerate(source.values):
-            if value.exact:
-                at: Column = F.get("values", F.lit(position))
-                negative |= (F.col("source") == index) & (F.coalesce(at, F.lit(0.0)) < 0.0)
-                huge |= (F.col("source") == index) & (F.coalesce(at, F.lit(0.0)) > float(LARGEST_EXACT))
-    counts = facts.select(F.count_if(negative).alias("negative"), F.count_if(huge).alias("huge")).first()
+        exact = [position for position, value in enumerate(source.values) if value.exact]
+        if exact:
+            of_source = F.col("source") == index
+            daily = [F.coalesce(F.get("values", F.lit(position)), F.lit(0.0)) for position in exact]
+            negative[index] = of_source & (F.least(*daily, F.lit(0.0)) < 0.0)
+            huge |= of_source & (F.greatest(*daily, F.lit(0.0)) > float(LARGEST_EXACT))
+    counts = facts.select(
+        F.count_if(huge).alias("huge"), *(F.count_if(bad).alias(str(index)) for index, bad in negative.items())
+    ).first()
     assert counts is not None
     if counts["huge"]:
         raise UserError(
             f"{counts['huge']} daily task values exceed 2^53 units after scaling, so sums would not be exact: "
             "use coarser units"
         )
-    dropped = findings.handle(
-        check="negative_labels",
-        table="performance",
-        rows=counts["negative"],
-        policy=config.checks.negative_labels,
-        detail="a negative daily value of a task (" + ", ".join(config.tasks) + ")",
-    )
-    return facts.where(~negative) if dropped else facts
+    for index, bad in negative.items():
+        table = sources[index].table
+        tasks = ", ".join(name for name, task in config.tasks.items() if task.table == table)
+        if findings.handle(
+            check="negative_labels",
+            table=table,
+            rows=counts[str(index)],
+            policy=config.checks.negative_labels,
+            detail=f"a negative daily value of a task ({tasks})",
+        ):
+            facts = facts.where(~bad)
+    return facts
 
 
 def refuse_inexact(totals: np.ndarray, spec: DatasetSpec) -> None:
