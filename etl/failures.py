@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from m2m_model.contracts.errors import UserError
@@ -64,13 +66,13 @@ def _text(throwable: Any) -> str:
 
 def _condition(throwable: Any) -> str | None:
     """The name of Spark's error condition, None for exceptions that are not Spark's own."""
-    if not hasattr(throwable, "getCondition"):
+    gateway = SparkContext._gateway
+    if gateway is None or not is_instance_of(gateway, throwable, "org.apache.spark.SparkThrowable"):
         return None
     return throwable.getCondition() or None
 
 
 def _one_line(text: str) -> str:
-    """The message's first paragraph in one line; what follows are stack traces and pointers into the SQL."""
-    first = re.split(r"\n\s*(?:\n|== |at |JVM stacktrace)", text.strip(), maxsplit=1)[0]
-    line = " ".join(ADVICE.sub("", first).split())
+    """The message's first line; what follows are plans, stack traces and pointers into the SQL."""
+    line = " ".join(ADVICE.sub("", text.strip().partition("\n")[0]).split())
     return line if len(line) <= LONGEST else line[:LONGEST] + " ..."
