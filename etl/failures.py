@@ -45,6 +45,8 @@ def _message(error: PySparkException | Py4JJavaError) -> str | None:
         if condition is None or condition.startswith(OURS):
             continue
         words = _one_line(_text(throwable))
+        if condition == "USER_RAISED_EXCEPTION":
+            return words.partition("] ")[2]
         expressions = [c.fragment() for c in throwable.getQueryContext() if c.contextType().toString() == "SQL"]
         if expressions and expressions[0]:
             words += f" In the expression {expressions[0]!r}."

@@ -1,9 +1,11 @@
 """The only builder of Spark sessions."""
 
+import logging
 import os
 import shutil
 import sys
 
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from etl.config import RESULTS_DEPEND_ON, SparkConfig
@@ -43,4 +45,6 @@ def build_session(config: SparkConfig, app_name: str) -> SparkSession:
     with spark_failures():
         session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    for repeats_errors in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):  # as JSON with a stack trace each
+        PySparkLogger.getLogger(repeats_errors).setLevel(logging.CRITICAL)
     return session
