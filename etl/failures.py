@@ -16,8 +16,12 @@ LONGEST = 400
 """Characters of Spark's own words in a message."""
 OURS = ("INTERNAL_ERROR", "PYTHON_EXCEPTION")
 """Conditions that are a defect and no matter of data."""
-ADVICE = re.compile(r' If necessary set "spark\.sql\.ansi\.enabled" to "false" to bypass this error\.|\s*SQLSTATE: \w+')
+ADVICE = re.compile(
+    r' If necessary set "spark\.sql\.ansi\.enabled" to "false" to bypass this error[^.]*\.|\s*SQLSTATE: \w+'
+)
 """Parts of Spark's messages that lead nowhere here: the setting is fixed, since results depend on it."""
+VALUES = ("java.lang.IllegalArgumentException", "java.lang.ArithmeticException", "java.time.DateTimeException")
+"""What Java's own functions throw at a value or a pattern that they cannot work with."""
 RAISED_IN_WORKER = re.compile(rf"^(?:[\w.]+\.)?{UserError.__name__}: (.+)$", re.MULTILINE)
 
 
@@ -53,6 +57,8 @@ def _message(error: PySparkException | Py4JJavaError) -> str | None:
         if condition.startswith("FAILED_READ_FILE") and len(chain) > number + 1:
             words += f" ({_one_line(_text(chain[-1]))})"
         return f"Spark stopped: {words}"
+    if value := next((t for t in chain for kind in VALUES if _is(t, kind)), None):
+        return f"Spark stopped: {_one_line(value.toString())}"
     return None
 
 
@@ -68,10 +74,12 @@ def _text(throwable: Any) -> str:
 
 def _condition(throwable: Any) -> str | None:
     """The name of Spark's error condition, None for exceptions that are not Spark's own."""
+    return (throwable.getCondition() or None) if _is(throwable, "org.apache.spark.SparkThrowable") else None
+
+
+def _is(throwable: Any, java_class: str) -> bool:
     gateway = SparkContext._gateway
-    if gateway is None or not is_instance_of(gateway, throwable, "org.apache.spark.SparkThrowable"):
-        return None
-    return throwable.getCondition() or None
+    return gateway is not None and bool(is_instance_of(gateway, throwable, java_class))
 
 
 def _one_line(text: str) -> str:
