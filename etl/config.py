@@ -231,6 +231,16 @@ class DatasetConfig(StrictConfig):
     """How long a superseded generation stays for readers that still use it."""
 
 
+RESULTS_DEPEND_ON = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    # INT96, Spark's default, has no time zone for other readers.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
+}
+"""Spark settings that are part of what a result means, wherever a job runs."""
+
+
 class FloorsConfig(StrictConfig):
     """How exactly ``jobs/floors.py`` computes the best possible forecasts."""
 
@@ -263,9 +273,17 @@ class SyntheticConfig(StrictConfig):
 
 
 class SparkConfig(StrictConfig):
-    master: str = ""
+    master: str = Field(default="", pattern=r"^(|local(\[[\w*,]+\])?|local-cluster\[.+\]|spark://.+|k8s://.+|yarn)$")
     """Default: what spark-submit gives, else ``local[*]``."""
     conf: dict[str, str] = {}
+
+    @field_validator("conf")
+    @classmethod
+    def _leaves_results_alone(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, wanted in RESULTS_DEPEND_ON.items():
+            if value.get(key, wanted) != wanted:
+                raise ValueError(f"{key} must be {wanted!r}, which results depend on, however: {value[key]!r}")
+        return value
 
 
 class EtlConfig(StrictConfig):

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from m2m_model.contracts.errors import UserError
@@ -14,8 +16,12 @@ LONGEST = 400
 """Characters of Spark's own words in a message."""
 OURS = ("INTERNAL_ERROR", "PYTHON_EXCEPTION")
 """Conditions that are a defect and no matter of data."""
-ADVICE = re.compile(r' If necessary set "spark\.sql\.ansi\.enabled" to "false" to bypass this error\.|\s*SQLSTATE: \w+')
+ADVICE = re.compile(
+    r' If necessary set "spark\.sql\.ansi\.enabled" to "false" to bypass this error[^.]*\.|\s*SQLSTATE: \w+'
+)
 """Parts of Spark's messages that lead nowhere here: the setting is fixed, since results depend on it."""
+VALUES = ("java.lang.IllegalArgumentException", "java.lang.ArithmeticException", "java.time.DateTimeException")
+"""What Java's own functions throw at a value or a pattern that they cannot work with."""
 RAISED_IN_WORKER = re.compile(rf"^(?:[\w.]+\.)?{UserError.__name__}: (.+)$", re.MULTILINE)
 
 
@@ -43,12 +49,16 @@ def _message(error: PySparkException | Py4JJavaError) -> str | None:
         if condition is None or condition.startswith(OURS):
             continue
         words = _one_line(_text(throwable))
+        if condition == "USER_RAISED_EXCEPTION":
+            return words.partition("] ")[2]
         expressions = [c.fragment() for c in throwable.getQueryContext() if c.contextType().toString() == "SQL"]
         if expressions and expressions[0]:
             words += f" In the expression {expressions[0]!r}."
         if condition.startswith("FAILED_READ_FILE") and len(chain) > number + 1:
             words += f" ({_one_line(_text(chain[-1]))})"
         return f"Spark stopped: {words}"
+    if value := next((t for t in chain for kind in VALUES if _is(t, kind)), None):
+        return f"Spark stopped: {_one_line(value.toString())}"
     return None
 
 
@@ -64,13 +74,15 @@ def _text(throwable: Any) -> str:
 
 def _condition(throwable: Any) -> str | None:
     """The name of Spark's error condition, None for exceptions that are not Spark's own."""
-    if not hasattr(throwable, "getCondition"):
-        return None
-    return throwable.getCondition() or None
+    return (throwable.getCondition() or None) if _is(throwable, "org.apache.spark.SparkThrowable") else None
+
+
+def _is(throwable: Any, java_class: str) -> bool:
+    gateway = SparkContext._gateway
+    return gateway is not None and bool(is_instance_of(gateway, throwable, java_class))
 
 
 def _one_line(text: str) -> str:
-    """The message's first paragraph in one line; what follows are stack traces and pointers into the SQL."""
-    first = re.split(r"\n\s*(?:\n|== |at |JVM stacktrace)", text.strip(), maxsplit=1)[0]
-    line = " ".join(ADVICE.sub("", first).split())
+    """The message's first line; what follows are plans, stack traces and pointers into the SQL."""
+    line = " ".join(ADVICE.sub("", text.strip().partition("\n")[0]).split())
     return line if len(line) <= LONGEST else line[:LONGEST] + " ..."

@@ -37,8 +37,8 @@ class Summary:
     """Distinct words of each vocabulary column of the profile on training days."""
     rows: dict[tuple[int, int], tuple[int, int]]
     """Raw rows and their different keys, by source and problem; 0 keys where rows may share one."""
-    negative: int
-    """Facts with a negative task value."""
+    negative: dict[int, int]
+    """Facts with a negative task value, by source."""
     huge: int
     """Facts with a task value that a double does not hold exactly."""
 
@@ -81,14 +81,14 @@ def pack_partition(batches: Iterable[pa.RecordBatch], job: PackJob) -> Iterator[
     if any(problem for _, problem in rows):
         table = table.filter(pc.equal(table["problem"], 0))
     advertisers, rank = _ranked(table["advertiser_id"])
-    sources, negative, huge = [], 0, 0
+    sources, negative, huge = [], dict[int, int](), 0
     for index, source in enumerate(job.sources):
         facts = _of_source(table, rank, index, len(source.values), 0)
         if source.by_scenario:
             facts = facts.take(facts.scenario != NO_SCENARIO)
         exact = [facts.values[i] for i, value in enumerate(source.values) if value.exact]
         is_negative = np.any([column < 0.0 for column in exact], axis=0) if exact else np.zeros(len(facts.day), bool)
-        negative += int(is_negative.sum())
+        negative[index] = int(is_negative.sum())
         huge += int(np.any([column > LARGEST_EXACT for column in exact], axis=0).sum()) if exact else 0
         sources.append(facts.take(~is_negative) if is_negative.any() else facts)
     profile = _of_source(table, rank, PROFILE_SOURCE, job.buckets, job.vocabularies)

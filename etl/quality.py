@@ -39,13 +39,15 @@ def check_summaries(
         raise UserError(
             f"{huge} daily task values exceed 2^53 units after scaling, so sums would not be exact: use coarser units"
         )
-    findings.handle(
-        check="negative_labels",
-        table="performance",
-        rows=sum(summary.negative for summary in summaries),
-        policy=config.checks.negative_labels,
-        detail="a negative daily value of a task (" + ", ".join(config.tasks) + ")",
-    )
+    for index, source in enumerate(sources):
+        tasks = ", ".join(name for name, task in config.tasks.items() if task.table == source.table)
+        findings.handle(
+            check="negative_labels",
+            table=source.table,
+            rows=sum(summary.negative.get(index, 0) for summary in summaries),
+            policy=config.checks.negative_labels,
+            detail=f"a negative daily value of a task ({tasks})",
+        )
 
 
 def _rows_and_keys(summaries: Sequence[Summary], source: int) -> tuple[dict[int, int], int]:

@@ -1,20 +1,18 @@
 """The only builder of Spark sessions."""
 
+import logging
 import os
 import shutil
 import sys
 
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from etl.config import SparkConfig
+from etl.config import RESULTS_DEPEND_ON, SparkConfig
 from etl.failures import spark_failures
 from m2m_model.contracts.errors import UserError
 
 DEFAULTS = {
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.ansi.enabled": "true",
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.sql.shuffle.partitions": "8",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.ui.enabled": "false",
@@ -40,18 +38,13 @@ def build_session(config: SparkConfig, app_name: str) -> SparkSession:
         builder = builder.master(config.master)
     elif not submitted:
         builder = builder.master("local[*]")
-    # These are part of the results' meaning (INT96, Spark's default, has no time zone for other readers); the rest is
-    # comfort that a cluster sets itself.
-    fixed = (
-        "spark.sql.session.timeZone",
-        "spark.sql.ansi.enabled",
-        "spark.sql.parquet.outputTimestampType",
-        "spark.hadoop.parquet.page.verify-checksum.enabled",
-    )
-    for key, value in (DEFAULTS | config.conf).items():
-        if not submitted or key in fixed or key in config.conf:
+    # Under spark-submit the rest is comfort that a cluster sets itself.
+    for key, value in (DEFAULTS | config.conf | RESULTS_DEPEND_ON).items():
+        if not submitted or key in RESULTS_DEPEND_ON or key in config.conf:
             builder = builder.config(key, value)
     with spark_failures():
         session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    for repeats_errors in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):  # as JSON with a stack trace each
+        PySparkLogger.getLogger(repeats_errors).setLevel(logging.CRITICAL)
     return session

@@ -7,18 +7,17 @@ rows fit into memory as Python objects (a few million) and :mod:`tests.etl.twins
 
 import datetime
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from etl.config import AttributeConfig, EtlConfig, FactsTable, SequenceFeature
+from etl.config import AttributeConfig, EtlConfig, SequenceFeature
+from tests.etl.raw_rows import FactKey, RawRows
 from tests.etl.raw_world import DAY, Row, World
 from tests.etl.twins import Number, aggregate, scalar, text
 
@@ -41,27 +40,13 @@ def bucket_id(value: Number | None, edges: Sequence[float]) -> int:
 
 
 class Reference:
-    """Expected splits, keys, spec and rows of raw ``tables`` under ``config``.
-
-    Rows that the checks would drop count as not there: null keys, days outside the calendar, unknown scenarios. Of rows
-    with one key (``duplicate_keys``) it takes the first, so they must be equal.
-    """
+    """Expected splits, keys, spec and rows of raw ``tables`` under ``config``, see :class:`RawRows`."""
 
     def __init__(
         self, config: EtlConfig, tables: dict[str, list[Row]], as_known_at: datetime.datetime | None = None
     ) -> None:
         self.config, self.raw, self.steps = config, config.raw, config.sequence
-        self.snapshots = {name: self._snapshots(tables[name], name) for name in ("profile", "scenarios")}
-        self.facts: dict[str, dict[tuple[Any, str | None, datetime.date], list[Row]]] = {}
-        for name, table in self.raw.facts.items():
-            known = [
-                row
-                for row in tables[name]
-                if not (table.arrived_at and as_known_at is not None) or row[table.arrived_at] <= as_known_at
-            ]
-            self.facts[name] = self._by_key(known, table)
-        self.advertisers = sorted({key[0] for facts in self.facts.values() for key in facts})
-        self.value = cache(self._value)
+        self.rows = RawRows(config, tables, as_known_at)
 
     @classmethod
     def of_world(cls, world: World, as_known_at: datetime.datetime | None = None) -> Self:
@@ -74,31 +59,6 @@ class Reference:
         paths |= {"profile": config.raw.profile.path, "scenarios": config.raw.scenarios.path}
         tables = {name: pq.read_table(path or raw / name).to_pylist() for name, path in paths.items()}
         return cls(config, tables, as_known_at)
-
-    def _by_key(self, rows: list[Row], table: FactsTable) -> dict[tuple[Any, str | None, datetime.date], list[Row]]:
-        zone = ZoneInfo(self.raw.timezone)
-        by_key: dict[tuple[Any, str | None, datetime.date], list[Row]] = defaultdict(list)
-        for row in rows:
-            advertiser, scenario, moment = row[table.advertiser], row[table.scenario], row[table.time]
-            known = scenario is None or scenario in self.snapshots["scenarios"]
-            if advertiser is None or moment is None or not known:
-                continue
-            day = moment.astimezone(zone).date() if table.kind == "events" else moment
-            if self.raw.first_day <= day <= self.raw.last_day:
-                by_key[advertiser, scenario, day].append(row)
-        if table.kind == "daily":
-            assert all(row == found[0] for found in by_key.values() for row in found)
-            return {key: found[:1] for key, found in by_key.items()}
-        return dict(by_key)
-
-    def _snapshots(self, rows: list[Row], name: Literal["profile", "scenarios"]) -> dict[Any, list[Row]]:
-        """Snapshots by key, oldest first."""
-        config = getattr(self.raw, name)
-        by_key: dict[Any, list[Row]] = defaultdict(list)
-        for row in sorted((row for row in rows if row[config.day] is not None), key=lambda row: row[config.day]):
-            if row[config.key] is not None:
-                by_key[row[config.key]].append(row)
-        return dict(by_key)
 
     # Splits
 
@@ -126,42 +86,6 @@ class Reference:
     def last_train_day(self) -> datetime.date:
         return self.as_of_days["train"][-1]
 
-    # Daily values
-
-    def rows(self, table: str, advertiser: Any, scenario: str | None, day: datetime.date) -> list[Row]:
-        """Rows of one advertiser and day, in one scenario, or with ``None`` in all and in none."""
-        if scenario is None:
-            return self._by_advertiser[table].get((advertiser, day), [])
-        key = (advertiser, scenario, day)
-        return [] if key in self._negative[table] else self.facts[table].get(key, [])
-
-    @cached_property
-    def _by_advertiser(self) -> dict[str, dict[tuple[Any, datetime.date], list[Row]]]:
-        index: dict[str, dict[tuple[Any, datetime.date], list[Row]]] = {}
-        for name, facts in self.facts.items():
-            index[name] = defaultdict(list)
-            for key, rows in facts.items():
-                index[name][key[0], key[2]] += rows
-        return index
-
-    @cached_property
-    def _negative(self) -> dict[str, set[tuple[Any, str | None, datetime.date]]]:
-        """Days of a scenario with a negative task value, which go as a whole where the checks drop them."""
-        found: dict[str, set[tuple[Any, str | None, datetime.date]]] = {name: set() for name in self.facts}
-        for task in self.config.tasks.values() if self.config.checks.negative_labels == "drop" else ():
-            for key, rows in self.facts[task.table].items():
-                if key[1] is not None and (aggregate(task.expr)(rows) or 0) < 0:
-                    found[task.table].add(key)
-        return found
-
-    def _value(self, table: str, expr: str, advertiser: Any, scenario: str | None, day: datetime.date) -> Number | None:
-        """None is missing: a day outside the raw range, or a null. A day without rows is zero."""
-        if not self.raw.first_day <= day <= self.raw.last_day:
-            return None
-        rows = self.rows(table, advertiser, scenario, day)
-        value: Number | None = aggregate(expr)(rows) if rows else 0
-        return value
-
     # Spec
 
     def columns(
@@ -176,14 +100,7 @@ class Reference:
 
     @cached_property
     def scenarios(self) -> list[str]:
-        return self.live(self.last_train_day)
-
-    def live(self, day: datetime.date) -> list[str]:
-        return sorted(key for key in self.snapshots["scenarios"] if self.snapshot("scenarios", key, day) is not None)
-
-    def snapshot(self, table: Literal["profile", "scenarios"], key: Any, day: datetime.date) -> Row | None:
-        column = getattr(self.raw, table).day
-        return next((row for row in reversed(self.snapshots[table].get(key, [])) if row[column] <= day), None)
+        return self.rows.live(self.last_train_day)
 
     @cached_property
     def edges(self) -> dict[str, tuple[float, ...]]:
@@ -193,27 +110,27 @@ class Reference:
         for sequence in ("behavior", "performance"):
             for name, feature, scenario in self.columns(sequence):
                 table = feature.table or sequence
-                facts = [key for key in self.facts[table] if self.raw.first_day <= key[2] <= last]
-                scopes: set[tuple[Any, str | None, datetime.date]]
+                facts = [key for key in self.rows.facts[table] if self.raw.first_day <= key[2] <= last]
+                scopes: set[FactKey]
                 if feature.scope == "advertiser":
                     scopes = {(a, None, d) for a, _, d in facts}
                 else:
                     scopes = {(a, s, d) for a, s, d in facts if s is not None and scenario in (None, s)}
-                values = [self.value(table, feature.expr, *scope) for scope in scopes]
+                values = [self.rows.value(table, feature.expr, *scope) for scope in scopes]
                 edges[name] = fit_edges(values, feature.buckets)
         return edges
 
     @cached_property
     def attributes(self) -> dict[str, dict[str, tuple[Any, ...]]]:
         """Edges or vocabulary of every attribute, by ``profile`` and ``scenario``."""
-        profiles = [row for rows in self.snapshots["profile"].values() for row in rows]
+        profiles = [row for rows in self.rows.snapshots["profile"].values() for row in rows]
         seen = [row for row in profiles if row[self.raw.profile.day] <= self.last_train_day]
         profile = [(row, self.last_train_day) for row in seen]
         scenario = [
             (row, day)
             for day in self.as_of_days["train"]
-            for name in self.live(day)
-            if (row := self.snapshot("scenarios", name, day)) is not None
+            for name in self.rows.live(day)
+            if (row := self.rows.snapshot("scenarios", name, day)) is not None
         ]
         return {
             "profile": {n: self._fit(a, profile) for n, a in self.config.features.profile.items()},
@@ -235,15 +152,15 @@ class Reference:
 
     def active_days(self, advertiser: Any, scenario: str, as_of: datetime.date) -> int:
         population = self.config.population
-        days = (self.rows(population.table, advertiser, scenario, day) for day in self.window(as_of))
+        days = (self.rows.of(population.table, advertiser, scenario, day) for day in self.window(as_of))
         return sum(bool(aggregate(population.activity)(rows)) for rows in days if rows)
 
     def eligible(self, advertiser: Any, scenario: str, as_of: datetime.date) -> bool:
         return self.active_days(advertiser, scenario, as_of) >= self.config.population.min_active_days
 
     def keys(self, population: Literal["own", "live"], as_of: datetime.date) -> list[Key]:
-        live = self.live(as_of)
-        pairs = [(a, s) for a in self.advertisers for s in live if self.eligible(a, s, as_of)]
+        live = self.rows.live(as_of)
+        pairs = [(a, s) for a in self.rows.advertisers for s in live if self.eligible(a, s, as_of)]
         if population == "live":
             pairs = [(a, s) for a in sorted({a for a, _ in pairs}) for s in live]
         return [(a, s, as_of) for a, s in pairs]
@@ -278,7 +195,7 @@ class Reference:
             for name, feature, column_scenario in self.columns(sequence):
                 scope = {"own": scenario, "each_scenario": column_scenario, "advertiser": None}[feature.scope]
                 table = feature.table or sequence
-                values = [self.value(table, feature.expr, advertiser, scope, day) for day in self.window(as_of)]
+                values = [self.rows.value(table, feature.expr, advertiser, scope, day) for day in self.window(as_of)]
                 ids.append([bucket_id(value, self.edges[name]) for value in values])
                 dense += [value or 0 for value in values] if feature.dense else []
             row[f"{sequence}_ids"] = [step for steps in zip(*ids, strict=True) for step in steps]
@@ -293,7 +210,7 @@ class Reference:
     def task_sum(self, task: str, key: Key, first: datetime.date, days: int) -> float:
         """Sum over ``days`` days from ``first`` on in the own scenario, exact."""
         config = self.config.tasks[task]
-        daily = (self.value(config.table, config.expr, key[0], key[1], first + day * DAY) for day in range(days))
+        daily = (self.rows.value(config.table, config.expr, key[0], key[1], first + day * DAY) for day in range(days))
         return float(sum((Decimal(value) for value in daily if value is not None), Decimal(0)))
 
     def _history(self, task: str, key: Key) -> list[float]:
@@ -306,7 +223,7 @@ class Reference:
         return range(1, self.steps.history_weeks + 1)
 
     def _attribute_ids(self, kind: Literal["profile", "scenario"], key: Any, as_of: datetime.date) -> list[int]:
-        row = self.snapshot("profile" if kind == "profile" else "scenarios", key, as_of)
+        row = self.rows.snapshot("profile" if kind == "profile" else "scenarios", key, as_of)
         ids = []
         for name, attribute in getattr(self.config.features, kind).items():
             value = None if row is None else scalar(attribute.expr)(row, as_of)

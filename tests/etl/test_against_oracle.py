@@ -129,7 +129,7 @@ def test_schema(built: Built) -> None:
 def test_spec(built: Built) -> None:
     spec, reference, config = built.spec, built.reference, built.world.config
     assert list(spec.scenarios) == reference.scenarios
-    assert spec.advertiser_id_type == ("bigint" if isinstance(reference.advertisers[0], int) else "string")
+    assert spec.advertiser_id_type == ("bigint" if isinstance(reference.rows.advertisers[0], int) else "string")
     for sequence in ("behavior", "performance"):
         expected = list(reference.columns(sequence))
         columns = spec.sequence(sequence)

@@ -239,6 +239,15 @@ def _facts(
     rows = dataset.content.get("rows_by_scenario", {})
     for split, (first, last) in dataset.content.get("splits", {}).items():
         facts.append((split, f"as-of {first} to {last}, {sum(rows.get(split, {}).values()):,} rows"))
+    if keys := dataset.content.get("key_multiplicity"):
+        about = "" if keys["exact"] else "about "
+        facts.append(
+            (
+                "keys",
+                f"{about}{keys['distinct_keys']:,} distinct (scenario attributes, profile) in training rows, "
+                f"{keys['expected_distinct_in_256']:.0f} expected in a random batch of 256",
+            )
+        )
     facts.append(("dataset", f"generation {dataset.generation}, built {dataset.created_at}"))
     facts.append(("features", str(evaluation.content["feature_fingerprint"])))
     facts.append(("evaluation", f"generation {evaluation.generation}, made {evaluation.created_at}"))

@@ -107,7 +107,12 @@ VALUES: list[tuple[str, Any, str]] = [
     ("dataset.grace_seconds", float("inf"), "grace_seconds"),
     ("dataset.grace_seconds", -1, "grace_seconds"),
     ("spark.master", 4, "master"),
+    ("spark.master", "local[2", "master"),
+    ("spark.master", "127.0.0.1:7077", "master"),
     ("spark.conf", {"spark.sql.shuffle.partitions": 4}, "conf"),
+    ("spark.conf", {"spark.sql.session.timeZone": "Asia/Shanghai"}, "timeZone"),
+    ("spark.conf", {"spark.sql.ansi.enabled": "false"}, "ansi"),
+    ("spark.conf", {"spark.hadoop.parquet.page.verify-checksum.enabled": "false"}, "checksum"),
     ("sequences", {"length": 40}, "sequence"),
     ("run.out", MISSING, "run.out"),
 ]

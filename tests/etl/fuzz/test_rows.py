@@ -27,7 +27,6 @@ KEYS |= {"scenarios": "scenario_id"}
 ARRIVALS = {"behavior": "arrived_at", "performance": "landed", "orders": "arrived_at"}
 CHANNELS = {"behavior": "scenario_id", "performance": "scenario_id", "orders": "channel"}
 FACTS = tuple(CHANNELS)
-LABELS = {"performance": ("clicks", "spend"), "orders": ("gmv",)}
 
 
 def _days_off(value: Any, days: int) -> Any:
@@ -48,11 +47,10 @@ def _unknown(table: str, row: Row, generator: random.Random) -> Row:
 
 
 def _negative(table: str, row: Row, generator: random.Random) -> Row:
-    """A new scenario's day for an advertiser of its own, so that the sum is negative and no key is doubled."""
-    column = generator.choice(LABELS[table])
+    """Of an advertiser of its own, so that the day's sum is negative, no key is doubled and nobody's features move."""
     value = -generator.randrange(1, 99)
     key = {KEYS[table]: f"debtor {generator.random()}"}
-    return key | {column: value if column == "clicks" else Decimal(value).scaleb(-2)}
+    return key | ({"gmv": Decimal(value).scaleb(-2)} if table == "orders" else {"clicks": value, "spend": Decimal(0)})
 
 
 def _double(table: str, row: Row, generator: random.Random) -> Row:
@@ -65,7 +63,7 @@ DAMAGES: dict[str, tuple[tuple[str, ...], str, Callable[[str, Row, random.Random
     "null arrivals": (FACTS, "null_keys", _null(ARRIVALS)),
     "days out of range": (FACTS, "dates_out_of_range", _early_or_late),
     "unknown scenarios": (FACTS, "unknown_scenarios", _unknown),
-    "negative labels": (tuple(LABELS), "negative_labels", _negative),
+    "negative labels": (("performance", "orders"), "negative_labels", _negative),
     "doubled keys": (("performance", "profile", "scenarios"), "duplicate_keys", _double),
 }
 CASES = [(damage, table) for damage, (tables, _, _) in DAMAGES.items() for table in tables]
@@ -76,14 +74,16 @@ def world() -> World:
     return make_world(SHAPE, split=SPARSE)
 
 
-def damaged(world: World, damage: str, table: str, seed: int) -> tuple[World, int]:
-    """``world`` with one to three damaged copies of random rows of ``table`` added, and how many they are."""
-    generator, rows = random.Random(f"{damage}, {table}, {seed}"), world.tables[table]
-    change = DAMAGES[damage][2]
-    picked = generator.sample(rows, generator.randrange(1, 4))
-    added = [row | change(table, row, generator) for row in picked]
-    tables = world.tables | {table: [*rows, *added]}
-    return World(tables=tables, schemas=world.schemas, config=world.config), len(added)
+def bad_rows(world: World, damage: str, table: str, seed: int) -> list[Row]:
+    """Damaged copies of one to three random rows of ``table``."""
+    generator, change = random.Random(f"{damage}, {table}, {seed}"), DAMAGES[damage][2]
+    picked = generator.sample(world.tables[table], generator.randrange(1, 4))
+    return [row | change(table, row, generator) for row in picked]
+
+
+def with_rows(world: World, table: str, rows: list[Row]) -> World:
+    tables = world.tables | {table: [*world.tables[table], *rows]}
+    return World(tables=tables, schemas=world.schemas, config=world.config)
 
 
 def with_config(world: World, **sections: Any) -> World:
@@ -102,10 +102,10 @@ def refused(spark: SparkSession, world: World, folder: Path) -> str:
 
 @pytest.mark.parametrize(("damage", "table"), CASES)
 def test_damaged_rows(spark: SparkSession, tmp_path: Path, world: World, damage: str, table: str) -> None:
-    bad, rows = damaged(world, damage, table, seed=0)
-    message = refused(spark, bad, tmp_path)
+    rows = bad_rows(world, damage, table, seed=0)
+    message = refused(spark, with_rows(world, table, rows), tmp_path)
     assert table in message
-    assert f"{rows} " in message
+    assert f"{len(rows)} " in message
     assert f"checks.{DAMAGES[damage][1]}" in message
 
 
@@ -127,9 +127,9 @@ def test_all_damages_at_once_are_dropped_and_counted(
     bad = with_config(world, checks=dict.fromkeys(EtlConfig.model_fields["checks"].default.model_dump(), "drop"))
     expected: dict[str, int] = {}
     for damage, table in CASES:
-        bad, rows = damaged(World(tables=bad.tables, schemas=bad.schemas, config=bad.config), damage, table, seed)
-        check = DAMAGES[damage][1]
-        expected[check] = expected.get(check, 0) + rows
+        rows, check = bad_rows(world, damage, table, seed), DAMAGES[damage][1]
+        bad = with_rows(bad, table, rows)
+        expected[check] = expected.get(check, 0) + len(rows)
     found, dropped = built(spark, bad, tmp_path)
     assert dropped == expected
     assert found == clean
@@ -184,7 +184,6 @@ def test_attributes_that_fail_on_some_row(spark: SparkSession, tmp_path: Path, w
 TASKS = {
     "a day beyond 2^53": ("sum(clicks) * 9007199254740993", "2^53"),
     "a year beyond 2^53": ("sum(if(clicks > 0, 1, 0)) * 4503599627370496", "2^53"),
-    "decimals beyond 2^53": ("sum(cast(clicks as decimal(30,0))) * 0.000000000000000001", "2^53"),
     "deep decimals": ("sum(cast(clicks as decimal(28,20)) / 7)", "2^53"),
     "overflow": ("sum(clicks * 9000000000000000000)", "OVERFLOW"),
 }
