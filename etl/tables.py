@@ -82,7 +82,11 @@ def read_snapshots(
     key = "advertiser_id" if name == "profile" else "scenario_id"
     _require_type(frame, name, table.key, ID_TYPES if name == "profile" else (T.StringType,))
     frame = frame.withColumns({key: _id(frame, table.key), "day": F.col(table.day)})
-    return frame.where(F.col("day").between(*days)) if days is not None else frame
+    if days is None:
+        return frame
+    # As text, since py4j cannot pass on the earliest date there is.
+    first, last = (F.lit(day.isoformat()).cast("date") for day in days)
+    return frame.where(F.col("day").between(first, last))
 
 
 def read_table(spark: SparkSession, path: str, name: str) -> DataFrame:

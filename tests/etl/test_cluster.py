@@ -23,7 +23,7 @@ from tests.wheel import build_wheel
 pytestmark = [pytest.mark.spark, pytest.mark.cluster]
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = Shape(seed=9, advertisers=24, length=10, history_weeks=2)
-JOB_SECONDS = 240
+JOB_SECONDS = 400
 PROBE = """
 from pyspark.sql import SparkSession
 
