@@ -3,7 +3,6 @@
 import datetime
 import math
 import random
-import statistics
 from dataclasses import dataclass
 
 from etl.sources.synthetic.parameters import Parameters
@@ -103,6 +102,5 @@ def _poisson(rng: random.Random, mean: float) -> int:
     return count
 
 
-def smape(forecast: float, labels: list[float]) -> float:
-    terms = [0.0 if y == forecast == 0 else 2 * abs(forecast - y) / (forecast + y) for y in labels]
-    return statistics.fmean(terms)
+def smape_terms(forecast: float, labels: list[float]) -> list[float]:
+    return [0.0 if y == forecast == 0 else 2 * abs(forecast - y) / (forecast + y) for y in labels]
