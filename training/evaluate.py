@@ -36,7 +36,7 @@ from training.scoring import (
 )
 
 KIND = "evaluation"
-METRICS = "metrics.csv"
+METRICS, OUTCOMES, COVERAGE = "metrics.csv", "outcomes.csv", "coverage.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,26 +134,30 @@ def evaluate(
         rows += total.error_rows(name)
         outcomes += total.outcomes.rows(model=name)
         coverage += total.coverage.rows(model=name)
-    texts = {METRICS: to_csv(rows), "outcomes.csv": lines_csv(outcomes), "coverage.csv": lines_csv(coverage)}
-    for name, text in texts.items():
-        if text:
-            entry = folder.write_bytes(data_path(generation, name), text.encode())
-            files.append(entry.model_copy(update={"partition": {"role": name.removesuffix(".csv")}}))
-    manifest = Manifest(
-        kind=KIND,
-        generation=generation,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        files=tuple(files),
-        content={
-            "model_version": model_version,
-            "feature_fingerprint": source.spec.feature_fingerprint,
-            "leave_out": list(leave_out),
-            "forecast_rules": {name: rules.model_dump(mode="json") for name, (_, rules) in forecasters.items()},
-        },
-    )
-    publish(folder, manifest)
-    for name, text in texts.items():
-        if text:
-            folder.replace_bytes(name, text.encode())
+    content = {
+        "model_version": model_version,
+        "feature_fingerprint": source.spec.feature_fingerprint,
+        "leave_out": list(leave_out),
+        "forecast_rules": {name: rules.model_dump(mode="json") for name, (_, rules) in forecasters.items()},
+    }
+    texts = {METRICS: to_csv(rows), OUTCOMES: lines_csv(outcomes), COVERAGE: lines_csv(coverage)}
+    _publish(folder, generation, files, {name: text for name, text in texts.items() if text}, content)
     remove_superseded(folder, live=generation, grace_seconds=config.grace_seconds)
     return rows
+
+
+def _publish(
+    folder: Folder, generation: str, files: Sequence[FileEntry], texts: Mapping[str, str], content: Mapping[str, Any]
+) -> None:
+    """Publish forecasts ``files`` with CSV ``texts`` by name, each by its role; copies of the texts lie at the top."""
+    entries = list(files)
+    for name, text in texts.items():
+        entry = folder.write_bytes(data_path(generation, name), text.encode())
+        entries.append(entry.model_copy(update={"partition": {"role": name.removesuffix(".csv")}}))
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    publish(
+        folder,
+        Manifest(kind=KIND, generation=generation, created_at=created, files=tuple(entries), content=dict(content)),
+    )
+    for name, text in texts.items():
+        folder.replace_bytes(name, text.encode())

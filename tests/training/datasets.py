@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from m2m_model.contracts.schema import dataset_schema
-from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.contracts.spec import DatasetSpec, exposure_columns, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, data_path, new_generation, publish
 
 FIRST_DAY = datetime.date(2017, 3, 1)
@@ -45,8 +45,12 @@ def random_rows(
     }
     for name in task_columns(spec, "history"):
         columns[name] = random.poisson(3.0, (rows, spec.history_size)).astype(float).tolist()
-    for name in task_columns(spec, "label"):
+    for task, name in zip(spec.tasks, task_columns(spec, "label"), strict=True):
         columns[name] = random.poisson(3.0, rows).astype(float)
+        if task.kind == "binary":
+            columns[name] = columns[name].clip(max=1.0)
+    for name in exposure_columns(spec).values():
+        columns[name] = random.integers(0, 4, rows).astype(float)
     schema = dataset_schema(spec, labels=labels)
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)
 
