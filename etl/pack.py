@@ -86,10 +86,12 @@ def pack_partition(batches: Iterable[pa.RecordBatch], job: PackJob) -> Iterator[
         facts = _of_source(table, rank, index, len(source.values), 0)
         if source.by_scenario:
             facts = facts.take(facts.scenario != NO_SCENARIO)
-        exact = [facts.values[i] for i, value in enumerate(source.values) if value.exact]
-        is_negative = np.any([column < 0.0 for column in exact], axis=0) if exact else np.zeros(len(facts.day), bool)
+        is_negative, is_huge = np.zeros((2, len(facts.day)), bool)
+        for column in (facts.values[i] for i, value in enumerate(source.values) if value.exact):
+            is_negative |= column < 0.0
+            is_huge |= column > LARGEST_EXACT
         negative[index] = int(is_negative.sum())
-        huge += int(np.any([column > LARGEST_EXACT for column in exact], axis=0).sum()) if exact else 0
+        huge += int(is_huge.sum())
         sources.append(facts.take(~is_negative) if is_negative.any() else facts)
     profile = _of_source(table, rank, PROFILE_SOURCE, job.buckets, job.vocabularies)
     del table

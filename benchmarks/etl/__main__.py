@@ -19,7 +19,7 @@ from benchmarks.etl.measure import Run, run
 from benchmarks.etl.rows import Written, written
 from benchmarks.etl.world import Shape, write_world
 
-FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
+FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 """Sizes at which the growth of the real build is measured; the contenders meet at the last, the naive at the first."""
 
 

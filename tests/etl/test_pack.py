@@ -74,6 +74,15 @@ def test_rows_are_counted_by_problem(packed: list[list[pa.RecordBatch]]) -> None
     assert summary.rows == {key: tuple(row) for key, row in zip(sums.index, sums.to_numpy().tolist(), strict=True)}
 
 
+def test_a_shard_of_nothing_but_problems() -> None:
+    batch = fact_batch(0, 50, 10)
+    broken = batch.set_column(batch.schema.get_field_index("problem"), "problem", pa.array(np.ones(50, np.int32)))
+    packed = list(pack_partition([broken], JOB))
+    (summary,) = unpack(packed, "summary")
+    assert not list(unpack(packed, "facts"))
+    assert sum(rows for rows, _ in summary.rows.values()) == sum(batch["rows"].to_pylist())
+
+
 @pytest.mark.parametrize("scenario", [None, 1])
 def test_edges_are_those_of_all_shards_together(packed: list[list[pa.RecordBatch]], scenario: int | None) -> None:
     raw = pa.Table.from_batches([batch for shard in SHARDS for batch in shard]).to_pandas()
