@@ -44,17 +44,19 @@ class ParticleFilter:
 
     def __init__(self, world: World, block: Block, size: FilterSize, rng: np.random.Generator) -> None:
         self.world, self.block, self.size, self.rng, self.day = world, block, size, rng, -1
-        p, known = world.parameters, block.status != NEVER
-        self.owner, self.scenario = np.nonzero(known[-1])
-        self.first = known[:, self.owner, self.scenario].argmax(axis=0)
-        self.known = known
+        p = world.parameters
+        self.known = block.status != NEVER
+        owner, scenario = np.nonzero(self.known[-1])
+        first = self.known[:, owner, scenario].argmax(axis=0)
+        order = np.argsort(first, kind="stable")
+        self.owner, self.scenario, self.first = owner[order], scenario[order], first[order]
         shape = (len(block.population), size.filters, size.particles)
         self.engagement = np.zeros(shape, np.int8)
         self.appetite = rng.binomial(p.appetite_balls, 0.5, shape).astype(np.int8)
         self.log_weight = np.zeros(shape)
         self.level_matrix = ball_matrix(p.level_balls, p.level_move).astype(np.float32)
-        self.beliefs = np.zeros((len(self.owner), *shape[1:], 2, p.level_balls + 1), np.float32)
-        """[I, Q, P, 2, L]: chance of (running, paused) x level, given the particle's path."""
+        self.beliefs = np.zeros((len(owner), *shape[1:], 2, p.level_balls + 1), np.float32)
+        """[I, Q, P, 2, L]: chance of (running, paused) x level, given the particle's path; by the pair's first day."""
         self.beliefs[..., 0, :] = ball_law(p.level_balls)
 
     def weights(self) -> np.ndarray:
@@ -66,28 +68,33 @@ class ParticleFilter:
     def advance(self) -> None:
         """Take in the next day."""
         self.day += 1
-        p, joined = self.world.parameters, self.block.population.joined
+        p = self.world.parameters
         self.appetite = next_ball(
             self.appetite, p.appetite_balls, p.appetite_move, self.rng.random(self.appetite.shape)
         )
-        pairs = np.flatnonzero(self.first <= self.day)
-        beliefs = self.beliefs[pairs] @ self.level_matrix
-        running, is_silent = self._pair_likelihood(pairs)
-        is_new = self.first[pairs] == self.day
-        # Chance of the day's observation with each status today, for each engagement today: [I, Q, P, E, 2].
-        after = self._after(beliefs, running, is_silent, is_new, pairs)
-        chance = after.sum(axis=-1)
-        by_engagement = np.zeros((*self.engagement.shape, 3))
-        np.add.at(by_engagement, self.owner[pairs], np.log(np.maximum(chance, SMALLEST)))
-        by_engagement += self._advertiser_likelihood()[:, None, None]
-        self._move_engagement(by_engagement, joined)
-        self._update(beliefs, running, is_silent, is_new, pairs)
+        pairs = int(np.searchsorted(self.first, self.day, side="right"))
+        beliefs = self.beliefs[:pairs] @ self.level_matrix
+        running, moves = self._pair_likelihood(pairs), self._moves(pairs)
+        # What each of the four moves starts from: weighted with the impressions' chance where the pair ends up running.
+        shown, mass = np.einsum("iqpsl,iqpl->iqps", beliefs, running), beliefs.sum(axis=-1)
+        chance = np.einsum("iqpm,iem->iqpe", np.concatenate([shown, mass], axis=-1), moves)
+        self._move_engagement(self._by_advertiser(np.log(np.maximum(chance, SMALLEST))))
+        self._update(beliefs, running, moves, chance)
         self._resample()
 
-    def _pair_likelihood(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Chance [I, Q, P, L] of a running pair's impressions, and whether [I] there are none."""
+    def _by_advertiser(self, log_chance: np.ndarray) -> np.ndarray:
+        """[A, Q, P, E]: log chance of all that was seen today, for each engagement today."""
+        total = np.zeros((*self.engagement.shape, 3))
+        total += self._advertiser_likelihood()[:, None, None]
+        for scenario in range(len(self.world.parameters.scenarios)):
+            chosen = np.flatnonzero(self.scenario[: len(log_chance)] == scenario)
+            total[self.owner[chosen]] += log_chance[chosen]
+        return total
+
+    def _pair_likelihood(self, pairs: int) -> np.ndarray:
+        """Chance [I, Q, P, L] of the impressions of the first ``pairs`` pairs, if they run."""
         p, block, day = self.world.parameters, self.block, self.day
-        owner, scenario = self.owner[pairs], self.scenario[pairs]
+        owner, scenario = self.owner[:pairs], self.scenario[:pairs]
         population = block.population
         elasticity = self.world.categories.elasticity[population.category[owner]]
         plain = (
@@ -104,34 +111,25 @@ class ParticleFilter:
         seen = block.impressions[day, owner, scenario]
         cap = population.cap[owner, scenario, block.budget[day, owner, scenario]]
         table = impressions_probability(p, log_median, cap[:, None, None], seen[:, None, None]).astype(np.float32)
-        return table[np.arange(len(pairs))[:, None, None], self.appetite[owner]], seen == 0
-
-    def _behavior_likelihood(self, pairs: np.ndarray) -> np.ndarray:
-        """[I, E, 2]: chance of the pair's bid changes and edits by engagement and (running, paused)."""
-        p, at = self.world.parameters, (self.day, self.owner[pairs], self.scenario[pairs])
-        chance = np.ones((len(pairs), 3, 2), np.float32)
-        for name in ("bids", "edits"):
-            mean = np.array([getattr(p, f"{name}_running"), getattr(p, f"{name}_paused")]).T
-            chance *= geometric_probability(mean, getattr(self.block, name)[at][:, None, None])
+        chance: np.ndarray = table[np.arange(pairs)[:, None, None], self.appetite[owner]]
         return chance
 
-    def _moves(self, pairs: np.ndarray, is_new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[I, E]: chances to pause and to resume today; a pair that starts today is running."""
-        p = self.world.parameters
-        pause, resume = np.array(p.pause, np.float32), np.array(p.resume, np.float32)
-        return np.where(is_new[:, None], 0, pause), np.where(is_new[:, None], 0, resume)
+    def _moves(self, pairs: int) -> np.ndarray:
+        """[I, E, 4]: chance of each move of a pair's status today and of the day's behavior after it.
 
-    def _after(
-        self, beliefs: np.ndarray, running: np.ndarray, is_silent: np.ndarray, is_new: np.ndarray, pairs: np.ndarray
-    ) -> np.ndarray:
-        pause, resume = (move[:, None, None] for move in self._moves(pairs, is_new))
-        behavior = self._behavior_likelihood(pairs)[:, None, None]
-        mass = beliefs.sum(axis=-1)[..., None, :]
-        shown = np.einsum("iqpsl,iqpl->iqps", beliefs, running)[..., None, :]
-        runs = shown[..., 0] * (1 - pause) + shown[..., 1] * resume
-        rests = (mass[..., 0] * pause + mass[..., 1] * (1 - resume)) * is_silent[:, None, None, None]
-        after: np.ndarray = np.stack([runs, rests], axis=-1) * behavior
-        return after
+        Moves: running to running, paused to running, running to paused, paused to paused, the latter two only of pairs
+        without impressions. A pair that starts today is running.
+        """
+        p, at = self.world.parameters, (self.day, self.owner[:pairs], self.scenario[:pairs])
+        is_old = (self.first[:pairs] < self.day)[:, None]
+        pause, resume = is_old * np.array(p.pause), is_old * np.array(p.resume)
+        runs, rests = np.ones(pause.shape), np.ones(pause.shape) * (self.block.impressions[at] == 0)[:, None]
+        for name in ("bids", "edits"):
+            count = getattr(self.block, name)[at][:, None]
+            runs *= geometric_probability(np.array(getattr(p, f"{name}_running")), count)
+            rests *= geometric_probability(np.array(getattr(p, f"{name}_paused")), count)
+        moves = [(1 - pause) * runs, resume * runs, pause * rests, (1 - resume) * rests]
+        return np.stack(moves, axis=-1).astype(np.float32)
 
     def _advertiser_likelihood(self) -> np.ndarray:
         """[A, E]: log chance of the day's logins, and of which scenarios were taken up today and which were not."""
@@ -150,8 +148,9 @@ class ParticleFilter:
         table[:, ATTENTIVE + 1 :] += np.where(taken.any(axis=1), np.log(SMALLEST), 0.0)[:, None]
         return table
 
-    def _move_engagement(self, by_engagement: np.ndarray, joined: np.ndarray) -> None:
-        p = self.world.parameters
+    def _move_engagement(self, by_engagement: np.ndarray) -> None:
+        """Draw today's engagement from its exact law given the day, and weigh the particles with its normaliser."""
+        p, joined = self.world.parameters, self.block.population.joined
         prior = np.array(p.engagement)[self.engagement]
         joins = joined == self.day
         prior[joins] = np.array(p.engagement_start) if self.day == 0 else np.eye(3)[ATTENTIVE]
@@ -166,20 +165,16 @@ class ParticleFilter:
         self.engagement = np.where(is_here, moved, self.engagement)
         self.log_weight = np.where(is_here, self.log_weight + top[..., 0] + np.log(total), 0.0)
 
-    def _update(
-        self, beliefs: np.ndarray, running: np.ndarray, is_silent: np.ndarray, is_new: np.ndarray, pairs: np.ndarray
-    ) -> None:
+    def _update(self, beliefs: np.ndarray, running: np.ndarray, moves: np.ndarray, chance: np.ndarray) -> None:
         """Beliefs after the day, given each particle's engagement today."""
-        engagement = self.engagement[self.owner[pairs]]
-        row = np.arange(len(pairs))[:, None, None]
-        pause, resume = (move[row, engagement][..., None] for move in self._moves(pairs, is_new))
-        behavior = self._behavior_likelihood(pairs)[row, engagement]
-        runs = (beliefs[..., 0, :] * (1 - pause) + beliefs[..., 1, :] * resume) * running * behavior[..., :1]
-        silent = is_silent[:, None, None, None] * behavior[..., 1:]
-        rests = (beliefs[..., 0, :] * pause + beliefs[..., 1, :] * (1 - resume)) * silent
-        total = runs.sum(axis=-1) + rests.sum(axis=-1)
-        scale = (1 / np.maximum(total, SMALLEST))[..., None]
-        self.beliefs[pairs, ..., 0, :], self.beliefs[pairs, ..., 1, :] = runs * scale, rests * scale
+        pairs = len(beliefs)
+        engagement = self.engagement[self.owner[:pairs]]
+        total = np.take_along_axis(chance, engagement[..., None].astype(np.int64), axis=-1)
+        move = moves[np.arange(pairs)[:, None, None], engagement] / np.maximum(total, SMALLEST)
+        was_running, was_paused = beliefs[..., 0, :], beliefs[..., 1, :]
+        after = self.beliefs[:pairs]
+        after[..., 0, :] = (was_running * move[..., 0:1] + was_paused * move[..., 1:2]) * running
+        after[..., 1, :] = was_running * move[..., 2:3] + was_paused * move[..., 3:4]
 
     def _resample(self) -> None:
         """Systematic resampling where the effective number of particles fell below half."""

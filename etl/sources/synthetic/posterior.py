@@ -3,12 +3,13 @@
 Letters: N samples, Q filters, R draws.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from etl.sources.synthetic.particle_filter import FilterSize, ParticleFilter
-from etl.sources.synthetic.population import priced_units, priors
+from etl.sources.synthetic.population import Population, priced_units, priors
 from etl.sources.synthetic.simulate import Block
 from etl.sources.synthetic.truth import Samples, States
 from etl.sources.synthetic.world import NEVER, World
@@ -27,11 +28,23 @@ def posterior_states(
 
     The draws of filter q are those at ``[:, q * draws / filters : (q + 1) * draws / filters]``.
     """
-    filter_ = ParticleFilter(world, block, size, rng)
+    chosen = np.unique(np.concatenate([of_day.advertiser for of_day in samples.values()]))
+    filter_ = ParticleFilter(world, _of_advertisers(block, chosen), size, rng)
     for day in range(max(samples) + 1):
         filter_.advance()
-        if day in samples:
-            yield samples[day], draw_states(filter_, samples[day], draws)
+        if of_day := samples.get(day):
+            position = np.searchsorted(chosen, of_day.advertiser)
+            yield of_day, draw_states(filter_, Samples(of_day.day, position, of_day.scenario), draws)
+
+
+def _of_advertisers(block: Block, chosen: np.ndarray) -> Block:
+    """The block without the other advertisers, which say nothing about the chosen ones."""
+    arrays = {field.name: getattr(block, field.name) for field in dataclasses.fields(Block)}
+    population = arrays.pop("population")
+    static = {field.name: getattr(population, field.name) for field in dataclasses.fields(Population)}
+    of_chosen = {name: values[chosen] for name, values in static.items() if name != "first_id"}
+    moving = {name: values[:, chosen] for name, values in arrays.items() if name != "number"}
+    return dataclasses.replace(block, population=dataclasses.replace(population, **of_chosen), **moving)
 
 
 def draw_states(filter_: ParticleFilter, samples: Samples, draws: int) -> States:

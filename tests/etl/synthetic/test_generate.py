@@ -23,17 +23,23 @@ from m2m_model.contracts.errors import UserError
 from tests.etl.published import read_rows
 
 CONFIG = Path(__file__).parents[3] / "jobs" / "configs" / "synthetic.toml"
-DAYS = 104
+DAYS = 80
 KEYS = ["advertiser_id", "scenario_id", "as_of"]
 pytestmark = pytest.mark.spark
 
 
 def _config(*changes: str) -> EtlConfig:
     last = datetime.date(2019, 12, 10) + datetime.timedelta(days=DAYS - 1)
-    size = ("synthetic.advertisers=620", "synthetic.bad_rate=0.01", "dataset.shards=2", "synthetic.floors.particles=12")
+    size = (
+        "synthetic.advertisers=520",
+        "sequence.length=20",
+        "synthetic.bad_rate=0.01",
+        "dataset.shards=2",
+        "synthetic.floors.particles=12",
+    )
     run = RunConfig.read(CONFIG, [*size, f"raw.last_day={last}", "synthetic.floors.draws=120", *changes])
     table = run.model_dump(include=set(EtlConfig.model_fields))
-    table["split"] = {"ratio": (5, 1, 1), "train_stride": 12, "validation_stride": 9, "test_stride": 3}
+    table["split"] = {"ratio": (5, 1, 1), "train_stride": 9}
     return EtlConfig.model_validate(table)
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pytest
 
 from etl.sources.synthetic.dirt import with_bad_rows
 from etl.sources.synthetic.events import RawTables, raw_tables
+from etl.sources.synthetic.parameters import Parameters
 from etl.sources.synthetic.simulate import BLOCK_ADVERTISERS, Block, block_sizes, simulate
 from etl.sources.synthetic.snapshots import scenario_snapshots
 from etl.sources.synthetic.statistics import add_sums, block_sums, correlations, shares
@@ -166,13 +168,12 @@ def test_scenario_snapshots_look_back_only(world: World, block: Block) -> None:
     assert (row["festival_days_ahead"], row["holiday_days_ahead"]) == ((ahead > 0).sum(), (ahead < 0).sum())
 
 
-@pytest.mark.slow
 def test_shares_and_correlations_are_near_the_papers() -> None:
-    world = small_world(182)
+    world = World(Parameters(), datetime.date(2019, 12, 10), 387)
     sums = block_sums(world, simulate(world, seed=9, block=0, count=500))
-    for number in range(1, 24):
+    for number in range(1, 20):
         sums = add_sums(sums, block_sums(world, simulate(world, seed=9, block=number, count=500)))
     for correlation in correlations(sums):
-        assert correlation.measured == pytest.approx(correlation.target, abs=0.12), correlation
+        assert correlation.measured == pytest.approx(correlation.target, abs=0.1), correlation
     for share in shares(world, sums):
-        assert share.measured == pytest.approx(share.target, rel=0.5), share
+        assert share.measured == pytest.approx(share.target, rel=0.3), share
