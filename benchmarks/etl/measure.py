@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.etl.world import Shape
 
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
