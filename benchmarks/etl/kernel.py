@@ -5,6 +5,7 @@ microseconds per sample of each step, on one core, beside what Polars takes for 
 """
 
 import argparse
+import datetime
 import shutil
 import time
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def fact_batches(raw: Path, shape: Shape, config: EtlConfig, source: Source) -> 
     """The daily facts as Spark hands them over."""
     daily = pa.concat_tables(pq.read_table(path) for path in sorted((raw / "daily").iterdir()))
     rows = daily.num_rows
-    epoch = (config.raw.first_day - np.datetime64("1970-01-01").item()).days
+    epoch = (config.raw.first_day - datetime.date(1970, 1, 1)).days
     values = [
         np.ones(rows) if v.expr == "count(*) > 0" else daily[v.expr[4:-1]].cast(pa.float64()) for v in source.values
     ]
