@@ -1,7 +1,7 @@
 """Growth with advertisers at the paper's shape (387 days, 5 scenarios), and what it means for 1.83 million of them.
 
 ``python -m benchmarks.etl.scale ADVERTISERS...`` builds one dataset per size and prints a line of a table for each, and
-with two sizes or more the plan of docs/scale.md: processor seconds on a line through the sizes, divided among executors.
+with two sizes or more the plan of docs/scale.md: processor seconds on a line through them, divided among executors.
 """
 
 import argparse
