@@ -24,15 +24,16 @@ class AttributeTable:
         *,
         snapshot_days: int | None,
     ) -> None:
-        days = snapshots.sparkSession.createDataFrame([(day,) for day in as_of_days], "as_of date")
         columns = [column for column in snapshots.columns if column not in ("scenario_id", "as_of")]
         holds = F.col("day") <= F.col("as_of")
         if snapshot_days is not None:
             holds &= F.date_add("day", snapshot_days) > F.col("as_of")
-        # In one partition, which such a small table fits, neither the join nor the grouping needs a shuffle.
-        known = snapshots.where(F.col("day") <= max(as_of_days)).coalesce(1)
+        # Days as literals and one partition, which such a small table fits: no join, no shuffle, no Python worker.
+        every_day = F.explode(F.array(*(F.lit(day) for day in as_of_days))).alias("as_of")
         latest = (
-            known.join(F.broadcast(days), holds, how="inner")
+            snapshots.coalesce(1)
+            .select("scenario_id", *columns, every_day)
+            .where(holds)
             .groupBy("as_of", "scenario_id")
             .agg(F.max_by(F.struct(*columns), "day").alias("snapshot"))
             .select("as_of", "scenario_id", "snapshot.*")

@@ -11,11 +11,12 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.etl.growth import scaling_exponent
-from benchmarks.etl.measure import Run, run
+from benchmarks.etl.measure import Run, Stage, run
 from benchmarks.etl.rows import Written, written
 from benchmarks.etl.world import Shape, write_world
 
@@ -52,6 +53,7 @@ def main() -> None:
     for name, other, reference in (("plain", plain, ours), ("polars", polars, ours), ("naive", naive, small)):
         if other.written.digest != reference.written.digest:
             sys.exit(f"error: the rows of {name} must equal those of the real build, however: their hashes differ")
+    print_stages(ours.run.stages)
     rows = [size.written.rows for size in sizes]
     exponent, fixed = scaling_exponent(rows, [size.run.cpu_seconds for size in sizes])
     print(f"fixed cost {fixed:.1f} processor seconds, exponent {exponent:.3f}; all rows hash equally")
@@ -102,6 +104,15 @@ def measured(contender: str, shape: Shape, folder: Path) -> Result:
         flush=True,
     )
     return found
+
+
+def print_stages(stages: Sequence[Stage]) -> None:
+    """Spark's stages of the real build: what asked for them, and what their tasks took and moved."""
+    print("| stage | asked for by | tasks | task s | MB in | MB shuffled | MB spilled |\n|---|---|---|---|---|---|---|")
+    for stage in stages:
+        moved = (stage.input_bytes, stage.shuffle_bytes, stage.spill_bytes)
+        megabytes = " | ".join(f"{size / 1e6:.1f}" for size in moved)
+        print(f"| {stage.number} | {stage.name} | {len(stage.seconds)} | {sum(stage.seconds):.1f} | {megabytes} |")
 
 
 if __name__ == "__main__":

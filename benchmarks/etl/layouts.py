@@ -1,8 +1,9 @@
 """What a sample costs in each layout: sort order, encoding and codec of the sequence columns.
 
-``python -m benchmarks.etl.layouts`` builds two datasets, one of features of the own scenario, one whose sequences hold
-the features of every scenario, reads the sequences of their training days back and writes them again in every layout:
-bytes per sample, and nanoseconds per id to write and to read on one core.
+``python -m benchmarks.etl.layouts`` takes the sequences of weekly training days and writes them in every layout: bytes
+per sample, and nanoseconds of processor time per id to write and to read. Twice: with features of the own scenario, and
+with sequences that hold the features of every scenario, which all rows of an advertiser then share. The rows are the
+Polars contender's, which equal the real build's and need no JVM.
 """
 
 import argparse
@@ -18,19 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.etl.measure import run
-from benchmarks.etl.world import HORIZON, LENGTH, Shape, write_world
+from benchmarks.etl import polars_build
+from benchmarks.etl.rows import SCHEMA as ALL_COLUMNS
+from benchmarks.etl.world import HORIZON, LENGTH, Shape, make_config, write_world
 from etl.parquet import ParquetWriter
 from m2m_model.contracts.schema import KEYS
-from m2m_model.contracts.store import Folder, read_manifest
 
-SHAPES = (
-    Shape(advertisers=1_000, days=LENGTH + HORIZON + 7 * 12),
-    Shape(advertisers=200, days=LENGTH + HORIZON + 7 * 12, participation=(0.9,) * 5, scope="each_scenario"),
-)
+SHAPE = Shape(advertisers=400, days=LENGTH + HORIZON + 7 * 12, participation=(0.9,) * 3)
 COLUMNS = ("behavior_ids", "performance_ids")
+SCHEMA = pa.schema([ALL_COLUMNS.field(name) for name in (*KEYS, *COLUMNS)])
 ROW_GROUP_ROWS = 2048
-REPEATS = 3
+REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,21 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("out/bench-layouts"))
     folder = parser.parse_args().folder
     shutil.rmtree(folder, ignore_errors=True)
-    for shape in SHAPES:
-        raw, out = folder / f"raw-{shape.scope}", folder / f"out-{shape.scope}"
-        write_world(shape, raw)
-        run("ours", shape, raw=raw, out=out)
-        days = read_days(str(out))
+    write_world(SHAPE, folder / "raw")
+    polars_build.build(make_config(SHAPE), str(folder / "raw"), str(folder / "out"))
+    own = [
+        pa.concat_tables(
+            pq.read_table(path, partitioning=None).select([*KEYS, *COLUMNS]).cast(SCHEMA) for path in paths
+        )
+        for paths in (sorted(day.iterdir()) for day in sorted((folder / "out" / "split=train").iterdir()))
+    ]
+    for scope, days in (("own", own), ("each_scenario", [of_every_scenario(day) for day in own])):
         ids = sum(len(days[0][name].combine_chunks().flatten()) for name in COLUMNS) // days[0].num_rows
-        print(f"\nscope {shape.scope}, {len(shape.scenarios)} scenarios: {ids} ids per sample\n")
+        rows = sum(day.num_rows for day in days)
+        print(
+            f"\nscope {scope}, {len(SHAPE.scenarios)} scenarios, {len(days)} weekly days: "
+            f"{rows:,} samples of {ids} ids\n"
+        )
         print("| layout | rows sorted by | a file holds | bytes per sample | write ns/id | read ns/id |")
         print("|---|---|---|---|---|---|")
         for files, tables in (("one day", days), ("all days", [pa.concat_tables(days)])):
@@ -61,17 +68,19 @@ def main() -> None:
                 print(line, flush=True)
 
 
-def read_days(dataset: str) -> list[pa.Table]:
-    """Keys and sequences of every training day."""
-    folder = Folder.at(dataset)
-    manifest = read_manifest(folder, kind="dataset", build_hint="build it first")
-    by_day: dict[str, list[str]] = {}
-    for file in manifest.select(split="train"):
-        by_day.setdefault(file.partition["dt"], []).append(folder.join(file.path))
-    names = [*KEYS, *COLUMNS]
-    return [
-        pa.concat_tables(pq.read_table(p, columns=names, partitioning=None) for p in by_day[d]) for d in sorted(by_day)
-    ]
+def of_every_scenario(day: pa.Table) -> pa.Table:
+    """The rows of a day with, day by day, the ids of all scenarios of their advertiser, 1 where it has no row."""
+    advertisers, row_of = np.unique(day["advertiser_id"].to_numpy(), return_inverse=True)
+    scenario = pc.index_in(day["scenario_id"], pa.array(SHAPE.scenarios)).to_numpy()
+    for name in COLUMNS:
+        ids = day[name].combine_chunks().flatten().to_numpy().reshape(day.num_rows, LENGTH, -1)
+        shared = np.ones((len(advertisers), LENGTH, len(SHAPE.scenarios), ids.shape[2]), np.int8)
+        shared[row_of, :, scenario] = ids
+        flat = shared[row_of].reshape(day.num_rows, -1)
+        offsets = pa.array(np.arange(day.num_rows + 1, dtype=np.int32) * flat.shape[1])
+        column = pa.ListArray.from_arrays(offsets, pa.array(flat.reshape(-1)))
+        day = day.set_column(day.schema.get_field_index(name), name, column)
+    return day
 
 
 def ordered(table: pa.Table, order: str) -> pa.Table:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.etl.world import Shape
 
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Stage:
     """What the event log says of one stage."""
 
     number: int
+    name: str
+    """What asked for it, and where."""
     seconds: tuple[float, ...]
     """Run time of each task."""
     input_bytes: int
@@ -113,15 +115,19 @@ def _descendants(root: int) -> dict[int, tuple[int, int]]:
 
 def read_stages(logs: Path) -> tuple[Stage, ...]:
     """Stages of the one event log in ``logs``, in order of number."""
-    tasks = defaultdict(list)
+    tasks, names = defaultdict(list), {}
     (log,) = (path for path in logs.iterdir() if not path.name.endswith(".inprogress"))
     for line in log.open():
         if line.startswith('{"Event":"SparkListenerTaskEnd"'):
             event = json.loads(line)
             tasks[event["Stage ID"]].append(event["Task Metrics"])
+        elif line.startswith('{"Event":"SparkListenerStageCompleted"'):
+            info = json.loads(line)["Stage Info"]
+            names[info["Stage ID"]] = info["Stage Name"].replace(f"{Path.cwd()}/", "")
     return tuple(
         Stage(
             number=number,
+            name=names[number],
             seconds=tuple(metrics["Executor Run Time"] / 1000 for metrics in ended),
             input_bytes=sum(metrics["Input Metrics"]["Bytes Read"] for metrics in ended),
             shuffle_bytes=sum(metrics["Shuffle Write Metrics"]["Shuffle Bytes Written"] for metrics in ended),
