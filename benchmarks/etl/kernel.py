@@ -23,10 +23,11 @@ from benchmarks.etl.rows import written
 from benchmarks.etl.world import Shape, make_config, write_world
 from etl.config import EtlConfig
 from etl.edges import Answers, EdgeRequest, Questions, answer_partition, exact_edges
-from etl.facts import Source, declared_sources
+from etl.facts import Source, TaskScales, declared_sources
 from etl.pack import PackJob, pack_partition, unpack
+from etl.plan import AsOf, WindowPlan
 from etl.split import SPLITS, as_of_days
-from etl.windows import AsOf, WindowPlan, dataset_rows
+from etl.windows import dataset_rows
 from etl.writer import WriteJob, write_partition
 from m2m_model.contracts.spec import ActivitySpec, DatasetSpec, SequenceColumn, TaskSpec, VocabularyFeature
 from m2m_model.contracts.store import new_generation
@@ -43,10 +44,10 @@ def main() -> None:
     shape = Shape(advertisers=arguments.advertisers)
     config, raw, out = make_config(shape), arguments.folder / "raw", arguments.folder / "out"
     facts = write_world(shape, raw)
-    (source,) = declared_sources(config, dict.fromkeys(config.tasks, 0))
+    (source,) = declared_sources(config, dict.fromkeys(config.tasks, TaskScales(value=0, exposure=0)))
     batches = fact_batches(raw, shape, config, source)
     last = (as_of_days(config)["train"][-1] - config.raw.first_day).days
-    pack = PackJob(sources=(source,), buckets=0, vocabularies=0, last_fact_day=last, last_profile_day=last)
+    pack = PackJob.of((source,), (), last_fact_day=last, last_profile_day=last)
     seconds: dict[str, float] = {}
     packed = timed(seconds, "pack", lambda: list(pack_partition(batches, pack)))
     plan = timed(seconds, "fit", lambda: window_plan(packed, source, shape, config))
