@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.discretize import bucket_ids, word_ids
+from etl.expressions import safe_expression
 from m2m_model.contracts.spec import AttributeFeature
 
 
@@ -19,17 +20,19 @@ class AttributeTable:
         self, snapshots: DataFrame, features: Sequence[AttributeFeature], as_of_days: Sequence[datetime.date]
     ) -> None:
         days = snapshots.sparkSession.createDataFrame([(day,) for day in as_of_days], "as_of date")
-        columns = [column for column in snapshots.columns if column not in ("scenario_id", "as_of")]
+        carried = [column for column in snapshots.columns if column not in ("scenario_id", "as_of")]
         latest = (
             days.join(snapshots.where(F.col("day") <= max(as_of_days)), F.col("day") <= F.col("as_of"), how="inner")
             .groupBy("as_of", "scenario_id")
-            .agg(F.max_by(F.struct(*columns), "day").alias("snapshot"))
+            .agg(F.max_by(F.struct(*carried), "day").alias("snapshot"))
             .select("as_of", "scenario_id", "snapshot.*")
         )
         types = {"bucket": "double", "vocabulary": "string"}
-        table = latest.select(
-            "as_of", "scenario_id", *(F.expr(f.expr).cast(types[f.kind]).alias(f"_{f.name}") for f in features)
-        ).toArrow()
+        columns = [
+            safe_expression(f.expr, owner=f"scenario attribute {f.name}").cast(types[f.kind]).alias(f"_{f.name}")
+            for f in features
+        ]
+        table = latest.select("as_of", "scenario_id", *columns).toArrow()
         self._columns = {name: table[f"_{name}"].combine_chunks() for name in (f.name for f in features)}
         keys = zip(table["as_of"].to_pylist(), table["scenario_id"].to_pylist(), strict=True)
         self._row = {key: row for row, key in enumerate(keys)}

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.locations import SECRET, Location
 from m2m_model.contracts.spec import Scope
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -26,7 +27,7 @@ class FactsTable(StrictConfig):
     ``daily``: one row per advertiser, scenario and day, ``time`` is a date.
     """
 
-    path: str = ""
+    path: Location = ""
     """Parquet folder; default ``<out>/raw/<table name>``. ``table:`` before a name reads a catalog table."""
     kind: Literal["events", "daily"] = "daily"
     time: str = "day"
@@ -39,7 +40,7 @@ class FactsTable(StrictConfig):
 class SnapshotTable(StrictConfig):
     """Dated snapshots: a row holds from its ``day`` on, until the key's next row."""
 
-    path: str = ""
+    path: Location = ""
     day: str = "day"
     key: str
 
@@ -52,6 +53,12 @@ class RawConfig(StrictConfig):
     facts: dict[str, FactsTable]
     profile: SnapshotTable = SnapshotTable(key="advertiser_id")
     scenarios: SnapshotTable = SnapshotTable(key="scenario_id")
+
+    @field_validator("facts", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        _check_names(value)
+        return value
 
 
 class SequenceConfig(StrictConfig):
@@ -166,6 +173,17 @@ class SparkConfig(StrictConfig):
     master: str = ""
     """Default: what spark-submit gives, else ``local[*]``."""
     conf: dict[str, str] = {}
+
+    @field_validator("conf")
+    @classmethod
+    def _no_secrets(cls, conf: dict[str, str]) -> dict[str, str]:
+        # A run's config is copied into manifests.
+        if secret := next((key for key in conf if SECRET.search(key)), None):
+            raise ValueError(
+                f"{secret!r} must not stand in a run's TOML: give secrets to spark-submit, with --properties-file or "
+                "in the environment (docs/deploy.md)"
+            )
+        return conf
 
 
 class EtlConfig(StrictConfig):

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from etl.config import EtlConfig, RawConfig
-from etl.expressions import aggregate_type
+from etl.expressions import aggregate_type, safe_expression
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import AttributeFeature, DatasetSpec
 
@@ -101,8 +101,9 @@ def fact_rows(
 
 def profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig) -> DataFrame:
     """Profile snapshots as fact rows: buckets' raw values in ``values``, vocabularies' in ``words``."""
-    values = [F.expr(f.expr).cast("double") for f in features if f.kind == "bucket"]
-    words = [F.expr(f.expr).cast("string") for f in features if f.kind == "vocabulary"]
+    columns = {f.name: safe_expression(f.expr, owner=f"profile feature {f.name}") for f in features}
+    values = [columns[f.name].cast("double") for f in features if f.kind == "bucket"]
+    words = [columns[f.name].cast("string") for f in features if f.kind == "vocabulary"]
     return snapshots.select(
         "advertiser_id",
         F.lit(PROFILE_SOURCE).alias("source"),
@@ -128,7 +129,8 @@ def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequen
         )
         table = table.where(F.col("scenario_id").isNotNull()).withColumn("_scenario", known[F.col("scenario_id")])
         keys.append("_scenario")
-    aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
+    owner = f"raw table {source.table!r}"
+    aggregates = [safe_expression(value.expr, owner=owner).alias(f"_value{i}") for i, value in enumerate(source.values)]
     daily = table.groupBy(*keys).agg(*aggregates)
     return daily.select(
         "advertiser_id",

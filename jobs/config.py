@@ -12,12 +12,13 @@ from etl.config import EtlConfig
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.locations import Location, RunName
 from training.config import TrainingConfig
 
 
 class RunSection(StrictConfig):
-    name: str
-    out: str
+    name: RunName
+    out: Location
     """Folder or URI under which everything of the run lies."""
 
     def path(self, part: str) -> str:

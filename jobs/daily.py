@@ -15,6 +15,7 @@ from training.candidates import CandidateRule, publish_candidates
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     parser.add_argument("--date", type=datetime.date.fromisoformat, required=True, help="the as-of day")
+    parser.add_argument("--features-published", action="store_true", help="a Spark cluster has published the features")
     parser.add_argument("--candidate-task", default="active_days", help="the task whose forecast selects candidates")
     parser.add_argument("--candidate-below", type=float, default=1.0, help="candidates are forecast less than this")
     arguments = parser.parse_args(argv)
@@ -22,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     common = ["--config", str(arguments.config), "--date", str(arguments.date)]
     common += [word for override in arguments.overrides for word in ("--set", override)]
     spec = config.run.path("dataset") + "/spec.json"
-    for command in (["jobs.build_dataset", *common, "--spec", spec], ["jobs.predict", *common]):
+    commands = [["jobs.build_dataset", *common, "--spec", spec], ["jobs.predict", *common]]
+    for command in commands[arguments.features_published :]:
         if status := subprocess.run([sys.executable, "-m", *command], check=False).returncode:
             print(f"error: {command[0]} failed with status {status}; nothing later was run", file=sys.stderr)
             return status
