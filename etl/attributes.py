@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.discretize import bucket_ids, word_ids
-from etl.expressions import safe_expression
+from etl.sql import check_expression
 from m2m_model.contracts.spec import AttributeFeature
 
 
@@ -19,20 +19,20 @@ class AttributeTable:
     def __init__(
         self, snapshots: DataFrame, features: Sequence[AttributeFeature], as_of_days: Sequence[datetime.date]
     ) -> None:
+        for feature in features:
+            check_expression(feature.expr, owner=f"features.scenario.{feature.name}")
         days = snapshots.sparkSession.createDataFrame([(day,) for day in as_of_days], "as_of date")
-        carried = [column for column in snapshots.columns if column not in ("scenario_id", "as_of")]
+        columns = [column for column in snapshots.columns if column not in ("scenario_id", "as_of")]
         latest = (
             days.join(snapshots.where(F.col("day") <= max(as_of_days)), F.col("day") <= F.col("as_of"), how="inner")
             .groupBy("as_of", "scenario_id")
-            .agg(F.max_by(F.struct(*carried), "day").alias("snapshot"))
+            .agg(F.max_by(F.struct(*columns), "day").alias("snapshot"))
             .select("as_of", "scenario_id", "snapshot.*")
         )
         types = {"bucket": "double", "vocabulary": "string"}
-        columns = [
-            safe_expression(f.expr, owner=f"scenario attribute {f.name}").cast(types[f.kind]).alias(f"_{f.name}")
-            for f in features
-        ]
-        table = latest.select("as_of", "scenario_id", *columns).toArrow()
+        table = latest.select(
+            "as_of", "scenario_id", *(F.expr(f.expr).cast(types[f.kind]).alias(f"_{f.name}") for f in features)
+        ).toArrow()
         self._columns = {name: table[f"_{name}"].combine_chunks() for name in (f.name for f in features)}
         keys = zip(table["as_of"].to_pylist(), table["scenario_id"].to_pylist(), strict=True)
         self._row = {key: row for row, key in enumerate(keys)}

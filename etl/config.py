@@ -54,12 +54,6 @@ class RawConfig(StrictConfig):
     profile: SnapshotTable = SnapshotTable(key="advertiser_id")
     scenarios: SnapshotTable = SnapshotTable(key="scenario_id")
 
-    @field_validator("facts", mode="before")
-    @classmethod
-    def _names(cls, value: object) -> object:
-        _check_names(value)
-        return value
-
 
 class SequenceConfig(StrictConfig):
     length: int = Field(default=40, ge=1)

@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from etl.config import EtlConfig, RawConfig
-from etl.expressions import aggregate_type, safe_expression
+from etl.expressions import aggregate_type
+from etl.sql import check_expression
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import AttributeFeature, DatasetSpec
 
@@ -101,9 +102,10 @@ def fact_rows(
 
 def profile_rows(snapshots: DataFrame, features: Sequence[AttributeFeature], raw: RawConfig) -> DataFrame:
     """Profile snapshots as fact rows: buckets' raw values in ``values``, vocabularies' in ``words``."""
-    columns = {f.name: safe_expression(f.expr, owner=f"profile feature {f.name}") for f in features}
-    values = [columns[f.name].cast("double") for f in features if f.kind == "bucket"]
-    words = [columns[f.name].cast("string") for f in features if f.kind == "vocabulary"]
+    values = [F.expr(f.expr).cast("double") for f in features if f.kind == "bucket"]
+    words = [F.expr(f.expr).cast("string") for f in features if f.kind == "vocabulary"]
+    for feature in features:
+        check_expression(feature.expr, owner=f"features.profile.{feature.name}")
     return snapshots.select(
         "advertiser_id",
         F.lit(PROFILE_SOURCE).alias("source"),
@@ -122,6 +124,8 @@ def _grouped(wanted: Sequence[tuple[str, bool, Value]]) -> tuple[Source, ...]:
 
 
 def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequence[str], raw: RawConfig) -> DataFrame:
+    for value in source.values:
+        check_expression(value.expr, owner=f"raw table {source.table!r}")
     keys = ["advertiser_id", "day"]
     if source.by_scenario:
         known = F.create_map(
@@ -129,8 +133,7 @@ def _source_rows(table: DataFrame, index: int, source: Source, scenarios: Sequen
         )
         table = table.where(F.col("scenario_id").isNotNull()).withColumn("_scenario", known[F.col("scenario_id")])
         keys.append("_scenario")
-    owner = f"raw table {source.table!r}"
-    aggregates = [safe_expression(value.expr, owner=owner).alias(f"_value{i}") for i, value in enumerate(source.values)]
+    aggregates = [F.expr(value.expr).alias(f"_value{i}") for i, value in enumerate(source.values)]
     daily = table.groupBy(*keys).agg(*aggregates)
     return daily.select(
         "advertiser_id",

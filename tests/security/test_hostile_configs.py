@@ -27,12 +27,6 @@ def test_run_names_stay_one_folder(tmp_path: Path, name: str) -> None:
         read(tmp_path, text=text)
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc", "a/b", "A", "a b"])
-def test_table_names_stay_one_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=r"raw\.facts: a name must be lower-case"):
-        read(tmp_path, text=MINIMAL + f'[raw.facts."{name}"]\n')
-
-
 @pytest.mark.parametrize("key", ["run.out", "raw.facts.performance.path", "raw.profile.path", "cluster.address"])
 @pytest.mark.parametrize(
     "location",
