@@ -1,8 +1,8 @@
 """What an expression may never be, wherever it comes from: a config, or a spec that came with somebody's dataset.
 
-An expression computes a value from the rows that it is given. A statement, a query of its own (which reads any table or
-file) and a call into the JVM are more than that. Spark's own parse tree tells, so that neither case, quotes nor comments
-hide them. What expressions mean and may give is checked in :mod:`etl.expressions`.
+An expression computes a value from the rows that it is given. A statement, a query of its own (which reads any table
+or file) and a call into the JVM are more than that. Spark's own parse tree tells, so that neither case, quotes nor
+comments hide them. What expressions mean and may give is checked in :mod:`etl.expressions`.
 """
 
 from collections.abc import Iterator
