@@ -70,8 +70,8 @@ cluster-demo: ## the whole pipeline on the compose cluster that is up (docs/depl
 	@COMPOSE='$(COMPOSE)' docker/demo.sh $(foreach s,$(SET),--set $(s))
 
 cluster-daily: ## one night on the compose cluster: make cluster-daily DATE=2017-12-31
-	@DATE='$(DATE)' $(COMPOSE) run --rm daily-features
-	@DATE='$(DATE)' $(COMPOSE) run --rm daily
+	@DATE='$(DATE)' $(COMPOSE) --profile jobs run --rm daily-features
+	@DATE='$(DATE)' $(COMPOSE) --profile jobs run --rm daily
 
 clean: ## everything that was made, the environments aside
 	@rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache

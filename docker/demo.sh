@@ -12,7 +12,7 @@ day=2017-12-31
 wait_seconds=120
 
 step() { printf '\n== %s\n' "$1"; }
-run() { "${compose[@]}" run --rm -T "$@"; }
+run() { "${compose[@]}" --profile jobs run --rm -T "$@"; }
 
 step "waiting for the cluster"
 for service in spark-master spark-worker-1 spark-worker-2 ray-head ray-worker-1 ray-worker-2; do
