@@ -11,7 +11,7 @@ ray=(--set cluster.workers=2 --set predict.actors=2 --set "cluster.cpus_per_work
 day=2017-12-31
 wait_seconds=120
 
-step() { printf '\n== %s\n' "$1"; }
+step() { printf '\n== %(%T)T %s\n' -1 "$1"; }
 run() { "${compose[@]}" --profile jobs run --rm -T "$@"; }
 
 step "waiting for the cluster"
