@@ -12,7 +12,7 @@ day=2017-12-31
 wait_seconds=120
 
 step() { printf '\n== %(%T)T %s\n' -1 "$1"; }
-run() { "${compose[@]}" --profile jobs run --rm -T "$@"; }
+run() { "${compose[@]}" --profile jobs run --rm --no-deps -T "$@"; }
 
 step "waiting for the cluster"
 for service in spark-master spark-worker-1 spark-worker-2 ray-head ray-worker-1 ray-worker-2; do
