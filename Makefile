@@ -7,12 +7,14 @@ BIN := $(VENV)/bin
 PETASTORM := .venv-petastorm
 CONFIG ?= jobs/configs/complete_journey.toml
 SET ?=
+COMPOSE ?= docker compose
 
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help demo test lint unit test-cluster petastorm readme bench-etl venv venv-petastorm wheel clean
+.PHONY: cluster-secrets cluster-demo cluster-daily
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -66,6 +68,17 @@ bench-etl: venv ## the dataset build beside plain and naive PySpark and Polars (
 wheel: venv ## dist/: the wheel, and as .zip, the only name that spark-submit --py-files takes to the workers
 	@$(BIN)/python -m build --wheel -o dist .
 	@for wheel in dist/*.whl; do cp "$$wheel" "$${wheel%.whl}.zip"; done
+
+cluster-secrets: ## keys of the compose cluster's object store and Ray's token, drawn once into .env
+	@test ! -e .env || { echo 'error: .env is there already: remove it to draw others' >&2; exit 2; }
+	@umask 077; $(PYTHON) -c 'import secrets; [print(f"{name}={secrets.token_hex(24)}") for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN")]; print("RAY_AUTH_MODE=token")' >.env
+
+cluster-demo: ## the whole pipeline on the compose cluster that is up (docs/deploy.md)
+	@COMPOSE='$(COMPOSE)' docker/demo.sh $(foreach s,$(SET),--set $(s))
+
+cluster-daily: ## one night on the compose cluster: make cluster-daily DATE=2017-12-31
+	@DATE='$(DATE)' $(COMPOSE) --profile jobs run --rm daily-features
+	@DATE='$(DATE)' $(COMPOSE) --profile jobs run --rm daily
 
 clean: ## everything that was made, the environments aside
 	@rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache

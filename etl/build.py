@@ -58,6 +58,8 @@ def build_dataset(
         spark, config, root=raw, as_known_at=as_known_at, scenarios=spec.scenarios if spec is not None else ()
     )
     check_attributes(tables, config)
+    if spec is not None:
+        check_frozen_expressions(spec, tables)
     scales = task_scales(config, tables.facts)
     sources = declared_sources(config, scales) if spec is None else spec_sources(spec)
     profile = spec.profile if spec is not None else declared_attributes(config.features.profile)
@@ -151,7 +153,7 @@ def build_day(
     tables = read_raw(
         spark, config, root=raw, as_known_at=as_known_at, days=days, snapshots=snapshots, scenarios=spec.scenarios
     )
-    check_frozen_expressions(spec, tables.facts, tables.profile)
+    check_frozen_expressions(spec, tables)
     sources = spec_sources(spec)
     newest = (days[1] - config.raw.first_day).days
     pack = PackJob.of(sources, spec.profile, first_fact_day=newest, last_fact_day=newest)

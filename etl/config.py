@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.locations import SECRET, Location
 from m2m_model.contracts.spec import AMOUNTS, Outcome, Scope, TaskKind, history_days
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -31,7 +32,7 @@ class FactsTable(StrictConfig):
     ``daily``: one row per advertiser, scenario and day, ``time`` is a date.
     """
 
-    path: str = ""
+    path: Location = ""
     """Parquet folder; default ``<out>/raw/<table name>``. ``table:`` before a name reads a catalog table."""
     kind: Literal["events", "daily"] = "daily"
     time: str = "day"
@@ -49,7 +50,7 @@ class FactsTable(StrictConfig):
 class SnapshotTable(StrictConfig):
     """Dated snapshots: a row holds from its ``day`` on, until the key's next row."""
 
-    path: str = ""
+    path: Location = ""
     day: str = "day"
     key: str
 
@@ -284,6 +285,17 @@ class SparkConfig(StrictConfig):
             if value.get(key, wanted) != wanted:
                 raise ValueError(f"{key} must be {wanted!r}, which results depend on, however: {value[key]!r}")
         return value
+
+    @field_validator("conf")
+    @classmethod
+    def _no_secrets(cls, conf: dict[str, str]) -> dict[str, str]:
+        # A run's config is copied into manifests.
+        if secret := next((key for key in conf if SECRET.search(key)), None):
+            raise ValueError(
+                f"{secret!r} must not stand in a run's TOML: give secrets to spark-submit, with --properties-file or "
+                "in the environment (docs/deploy.md)"
+            )
+        return conf
 
 
 class EtlConfig(StrictConfig):

@@ -9,6 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from etl.sql import check_expression
 from m2m_model.contracts.errors import UserError
 
 ANY_ORDER = {"Count", "CountIf", "Min", "Max", "BoolAnd", "BoolOr", "BitAndAgg", "BitOrAgg", "BitXorAgg", "Percentile"}
@@ -24,7 +25,6 @@ CLOCKS = {
 """Expressions that read the clock, so that a rerun would give other rows."""
 SURROUNDINGS = {"CurrentUser", "CurrentDatabase", "CurrentCatalog", "CurrentTimeZone", "SparkVersion"}
 """Expressions that read who runs the job, and where."""
-SUBQUERIES = {"ScalarSubquery", "Exists", "InSubquery", "ListQuery", "LateralSubquery", "FunctionTableSubqueryArgument"}
 
 
 def aggregate_type(frame: DataFrame, expr: str, *, owner: str) -> T.DataType:
@@ -82,6 +82,7 @@ def power_of_ten(exponent: int) -> Column:
 
 
 def _analysed(build: Callable[[], DataFrame], expr: str, owner: str) -> DataFrame:
+    check_expression(expr, owner=owner)
     try:
         return build()
     except (AnalysisException, ParseException) as error:
@@ -104,8 +105,6 @@ def _refuse_other_rows(frame: DataFrame, before: DataFrame, node: str, expr: str
                 f"{owner}: expression {expr!r} reads the clock ({clock}), so that a rerun would give other rows: "
                 "use the dates of the rows, or as_of in a scenario attribute"
             )
-        if name in SUBQUERIES:
-            raise UserError(f"{owner}: expression {expr!r} holds a subquery, however: it may only use its own rows")
         if name in SURROUNDINGS or _is_source_of_chance(expression):
             raise UserError(
                 f"{owner}: expression {expr!r} uses {name}, whose result is another one in every run or place: "

@@ -1,12 +1,12 @@
 """Whether a frozen spec can be applied to a run's raw tables, before any work on a day starts."""
 
 import datetime
-from collections.abc import Mapping
 
-from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from etl.config import EtlConfig
-from etl.expressions import aggregate_type
+from etl.expressions import aggregate_type, check_scalar
+from etl.raw import RawFrames
 from etl.tables import Days
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
@@ -67,17 +67,29 @@ def check_frozen_spec(spec: DatasetSpec, config: EtlConfig, date: datetime.date)
         )
 
 
-def check_frozen_expressions(spec: DatasetSpec, tables: Mapping[str, DataFrame], profile: DataFrame) -> None:
+def check_frozen_expressions(spec: DatasetSpec, tables: RawFrames) -> None:
     """Check that the raw tables still have what the spec's expressions use, in the types they had.
 
     Raises:
-        UserError: they do not.
+        UserError: they do not, or one is more than an expression may be.
     """
-    actual = profile.schema["advertiser_id"].dataType.simpleString()
-    if actual != spec.advertiser_id_type:
-        raise UserError(f"raw tables must have {spec.advertiser_id_type} advertisers, like the spec, however: {actual}")
+    if tables.advertiser_id_type != spec.advertiser_id_type:
+        raise UserError(
+            f"raw tables must have {spec.advertiser_id_type} advertisers, like the spec, "
+            f"however: {tables.advertiser_id_type}"
+        )
     wanted = {(column.table, column.expr): column.name for column in (*spec.behavior, *spec.performance)}
-    wanted |= {(task.table, task.expr): f"tasks.{task.name}" for task in spec.tasks}
+    for task in spec.tasks:
+        wanted[task.table, task.expr] = f"tasks.{task.name}"
+        if task.exposure is not None:
+            wanted[task.table, task.exposure.expr] = f"tasks.{task.name}.exposure"
     wanted[spec.activity.table, spec.activity.expr] = "population.activity"
     for (table, expr), owner in wanted.items():
-        aggregate_type(tables[table], expr, owner=f"{owner} of the spec")
+        aggregate_type(tables.facts[table], expr, owner=f"{owner} of the spec")
+    attributes = {
+        "profile": (tables.profile, spec.profile),
+        "scenario": (tables.scenarios.withColumn("as_of", F.col("day")), spec.scenario_attributes),
+    }
+    for group, (frame, features) in attributes.items():
+        for feature in features:
+            check_scalar(frame, feature.expr, kind=feature.kind, owner=f"{group}.{feature.name} of the spec")

@@ -11,15 +11,16 @@ from etl.config import EtlConfig
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.locations import Location, RunName
 from m2m_model.contracts.store import below, is_uri
 from training.config import TrainingConfig
 
 
 class RunSection(StrictConfig):
-    name: str
-    out: str
+    name: RunName
+    out: Location
     """Folder or URI under which everything of the run lies."""
-    raw: str = ""
+    raw: Location = ""
     """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
     def path(self, *parts: str) -> str:

@@ -17,6 +17,8 @@ from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.errors import UserError
 
 FREE_BYTES = 2 << 30
+STEPS = ".steps"
+"""Folder of the stamps of complete steps; tells a run of the demo from any other folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = RunConfig.read(arguments.config, arguments.overrides)
     out = Path(config.run.out)
     if arguments.clean:
-        shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
+        _remove_run(out)
+    (out / STEPS).mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(out).free < FREE_BYTES:
         raise UserError(f"about {FREE_BYTES >> 30} GB of free disk space are needed under {out}: free some, run again")
     common = ["--config", str(arguments.config), *(word for o in arguments.overrides for word in ("--set", o))]
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     steps = _steps(config)
     for number, (name, command) in enumerate(steps, start=1):
-        stamp = out / ".steps" / f"{number}-{name.replace(' ', '-')}.json"
+        stamp = out / STEPS / f"{number}-{name.replace(' ', '-')}.json"
         if stamp.exists() and json.loads(stamp.read_text())["config"] == key:
             print(f"[{number}/{len(steps)}] {name}: complete", flush=True)
             continue
@@ -47,10 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for later in stamp.parent.glob("*.json"):
             if int(later.name.partition("-")[0]) > number:
                 later.unlink()
-        stamp.parent.mkdir(exist_ok=True)
         stamp.write_text(json.dumps({"config": key, "seconds": round(time.monotonic() - begun, 1)}))
     _summary(config, time.monotonic() - started)
     return 0
+
+
+def _remove_run(out: Path) -> None:
+    if out.exists() and not (out / STEPS).is_dir() and any(out.iterdir()):
+        raise UserError(f"--clean removes a run of the demo, however: {out} is none (no {STEPS}): remove it yourself")
+    shutil.rmtree(out, ignore_errors=True)
 
 
 def _steps(config: RunConfig) -> list[tuple[str, list[str]]]:

@@ -83,11 +83,15 @@ def load_checkpoint(folder: Folder, spec: DatasetSpec, content: Mapping[str, Any
     """
     try:
         state = json.loads(folder.read_bytes(STATE))
-        files = {name: folder.read_bytes(name) for name in state["sha256"]}
+        loop = _loop_state(state["loop"])
+        # Its names are not to be trusted with opening files.
+        names = [name for name in (MODEL, OPTIMIZER, SPEC, CONFIG, BEST) if name != BEST or BEST in state["sha256"]]
+        files = {name: folder.read_bytes(name) for name in names}
+        checksums = {name: state["sha256"][name] for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder.uri, repr(error)) from None
     for name, data in files.items():
-        if hashlib.sha256(data).hexdigest() != state["sha256"][name]:
+        if hashlib.sha256(data).hexdigest() != checksums[name]:
             raise _damaged(folder.uri, f"{name} has another checksum")
     stored = DatasetSpec.from_json(files[SPEC].decode(), source=f"{folder.uri}/{SPEC}")
     if stored != spec:
@@ -95,8 +99,7 @@ def load_checkpoint(folder: Folder, spec: DatasetSpec, content: Mapping[str, Any
             f"checkpoint {folder.uri} was trained on spec {stored.feature_fingerprint}, this dataset has "
             f"{spec.feature_fingerprint} or other label statistics: train without --resume, or restore the dataset"
         )
-    differing = [key for key, value in json.loads(files[CONFIG]).items() if content.get(key) != value]
-    if differing:
+    if differing := _differing(files[CONFIG], content, f"{folder.uri}/{CONFIG}"):
         raise UserError(
             f"checkpoint {folder.uri} was made with another {', '.join(differing)}: train without --resume, "
             "or restore the configuration"
@@ -104,7 +107,7 @@ def load_checkpoint(folder: Folder, spec: DatasetSpec, content: Mapping[str, Any
     return Snapshot(
         model=_load_tensors(files[MODEL], f"{folder.uri}/{MODEL}"),
         optimizer=_load_tensors(files[OPTIMIZER], f"{folder.uri}/{OPTIMIZER}"),
-        state=_loop_state(state["loop"]),
+        state=loop,
         best=_load_tensors(files[BEST], f"{folder.uri}/{BEST}") if BEST in files else None,
     )
 
@@ -115,8 +118,8 @@ def newest_checkpoint(folders: Iterable[Folder]) -> Folder | None:
     for folder in folders:
         try:
             loop = json.loads(folder.read_bytes(STATE))["loop"]
-            steps[folder] = (loop["step"], loop["epoch"])
-        except (OSError, ValueError, KeyError):
+            steps[folder] = (int(loop["step"]), int(loop["epoch"]))
+        except (OSError, ValueError, KeyError, TypeError):
             continue
     return max(steps, key=lambda folder: steps[folder]) if steps else None
 
@@ -182,13 +185,16 @@ def load_model(location: str) -> LoadedModel:
         data = folder.read_bytes(entry.path)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise _damaged(folder.uri, f"{entry.path} has another checksum")
-        files[entry.partition["role"]] = data
-    spec = DatasetSpec.from_json(files[SPEC].decode(), source=f"{location}/{SPEC}")
-    config = parse(ModelConfig, json.loads(files[CONFIG])["model"], source=f"{location}/{CONFIG}")
-    module = build_model(config, spec)
-    module.load_state_dict(_load_tensors(files[MODEL], f"{location}/{MODEL}"))
+        files[entry.partition.get("role", "")] = data
+    try:
+        spec = DatasetSpec.from_json(files[SPEC].decode(), source=f"{location}/{SPEC}")
+        config = parse(ModelConfig, json.loads(files[CONFIG])["model"], source=f"{location}/{CONFIG}")
+        rules = ForecastRules.model_validate_json(files[FORECAST_RULES])
+        module = build_model(config, spec)
+        module.load_state_dict(_load_tensors(files[MODEL], f"{location}/{MODEL}"))
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _damaged(folder.uri, str(error).splitlines()[0]) from None
     module.eval()
-    rules = ForecastRules.model_validate_json(files[FORECAST_RULES])
     return LoadedModel(module=module, spec=spec, rules=rules, name=config.name, version=manifest.generation)
 
 
@@ -203,7 +209,17 @@ def _load_tensors(data: bytes, source: str) -> dict[str, Tensor]:
         loaded: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise _damaged(source, str(error).splitlines()[0]) from None
+    if not isinstance(loaded, dict):
+        raise _damaged(source, f"it must hold named tensors, however: {type(loaded).__name__}")
     return loaded
+
+
+def _differing(stored: bytes, content: Mapping[str, Any], source: str) -> list[str]:
+    """Keys of a checkpoint's content that are not the same in ``content``."""
+    try:
+        return [key for key, value in json.loads(stored).items() if content.get(key) != value]
+    except (ValueError, AttributeError) as error:
+        raise _damaged(source, str(error)) from None
 
 
 def _loop_state(loop: dict[str, Any]) -> LoopState:

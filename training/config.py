@@ -6,6 +6,7 @@ from pydantic import Field
 
 from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.locations import Location
 from training.engagement.config import EngagementConfig
 
 
@@ -40,7 +41,7 @@ class ReaderConfig(StrictConfig):
 
 
 class ClusterConfig(StrictConfig):
-    address: str = ""
+    address: Location = ""
     """Ray address to join; empty: RAY_ADDRESS if set, else a local cluster that lives as long as the job."""
     workers: int = Field(default=1, ge=1)
     cpus_per_worker: float = Field(default=1, gt=0)

@@ -61,7 +61,11 @@ class SplitFiles:
         options = {"page_checksum_verification": True} if PAGE_CHECKSUMS else {}
         try:
             with self.folder.filesystem.open_input_file(self.folder.join(file.path)) as stream:
-                table = pq.ParquetFile(stream, **options).read_row_group(row_group, columns=names)
+                parquet = pq.ParquetFile(stream, **options)
+                refuse_extension_types(parquet.schema_arrow, f"{self.folder.uri}/{file.path}")
+                table = parquet.read_row_group(row_group, columns=names)
+        except UserError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise damaged(self.folder, file, str(error).splitlines()[0]) from None
         except Exception as error:  # what a damaged footer makes pyarrow raise is anybody's guess
@@ -79,6 +83,24 @@ class SplitFiles:
             while block := stream.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
+
+
+def refuse_extension_types(schema: pa.Schema, where: str) -> None:
+    """Only plain columns are read: Ray's type for Python objects, for one, unpickles what it holds on conversion.
+
+    Raises:
+        UserError: a column has an extension type; the message names it.
+    """
+    for field in schema:
+        if _has_extension_type(field.type):
+            raise UserError(f"{where}: column {field.name!r} must be of a plain type, however: {field.type}")
+
+
+def _has_extension_type(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_extension_type(kind.value_type)
+    nested = (kind.field(position).type for position in range(kind.num_fields))
+    return isinstance(kind, pa.BaseExtensionType) or any(map(_has_extension_type, nested))
 
 
 def damaged(folder: Folder, file: FileEntry, reason: str) -> UserError:

@@ -23,7 +23,7 @@ from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, data_path
 from m2m_model.model import Model
 from training.config import ClusterConfig
-from training.dataset import batch_columns
+from training.dataset import batch_columns, refuse_extension_types
 from training.forecast import ForecastRules, Forecasts
 from training.preflight import check_resources
 from training.progress import Display
@@ -73,7 +73,9 @@ class Source:
         folder = Folder.at(self.location)
         try:
             with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
-                for batch in pq.ParquetFile(stream).iter_batches(self.batch_size):
+                parquet = pq.ParquetFile(stream)
+                refuse_extension_types(parquet.schema_arrow, f"{self.location}/{entry.path}")
+                for batch in parquet.iter_batches(self.batch_size):
                     yield pa.Table.from_batches([batch])
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(

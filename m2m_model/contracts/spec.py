@@ -210,7 +210,7 @@ class DatasetSpec(StrictConfig):
             stated = content.pop("feature_fingerprint")
             content.pop("history_days")
             spec = cls.model_validate(content)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
             raise UserError(f"{source} is not a dataset spec of schema version {SCHEMA_VERSION}: {detail}") from None
         if stated != spec.feature_fingerprint:

@@ -12,6 +12,7 @@ Writers put files under a new generation and call :func:`publish`; until then no
 import calendar
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.locations import InnerPath, location_problem
 
 MANIFEST = "manifest.json"
 DATA = "data"
@@ -34,7 +36,7 @@ STORES = ("file", "s3", "gs")
 class FileEntry(StrictConfig):
     """One immutable file of a generation. ``path`` is relative to the published folder."""
 
-    path: str
+    path: InnerPath
     bytes: int
     sha256: str
     rows: int = 0
@@ -81,6 +83,8 @@ class Folder:
             UserError: a store that results cannot be published in.
         """
         text = str(location)
+        if problem := location_problem(text):
+            raise UserError(problem)
         if not is_uri(text):
             return cls(pafs.LocalFileSystem(), str(Path(text).absolute()), text)
         if urlsplit(text).scheme not in STORES:
@@ -205,7 +209,8 @@ def read_manifest(folder: Folder, *, kind: str, build_hint: str) -> Manifest:
     """Read the live manifest.
 
     Raises:
-        UserError: there is none (``build_hint`` says what to run), or it is damaged, or of another kind.
+        UserError: there is none (``build_hint`` says what to run), it is damaged, of another kind, or a file of it is a
+            link that leads out of the folder.
     """
     try:
         text = folder.read_bytes(MANIFEST)
@@ -219,7 +224,17 @@ def read_manifest(folder: Folder, *, kind: str, build_hint: str) -> Manifest:
         raise UserError(f"{folder.uri}/{MANIFEST} is damaged ({error.error_count()} problems): {build_hint}") from None
     if manifest.kind != kind:
         raise UserError(f"{folder.uri} must hold a {kind}, however: it holds a {manifest.kind}")
+    _refuse_links_out(folder, manifest)
     return manifest
+
+
+def _refuse_links_out(folder: Folder, manifest: Manifest) -> None:
+    if not isinstance(folder.filesystem, pafs.LocalFileSystem):
+        return
+    root = os.path.realpath(folder.path)
+    for file in manifest.files:
+        if not os.path.realpath(folder.join(file.path)).startswith(root + os.sep):
+            raise UserError(f"{folder.uri}: {file.path} is a link that leads out of the published folder")
 
 
 def remove_superseded(folder: Folder, *, live: str, grace_seconds: float) -> list[str]:

@@ -129,6 +129,17 @@ def test_a_missing_day_says_what_to_run(out: Path, capsys: pytest.CaptureFixture
     assert not (out / "predictions").exists()
 
 
+def test_secrets_of_the_environment_reach_no_output(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the-name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+    assert run(out, 1) == 0
+    written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    said = "".join(capfd.readouterr())
+    assert not any(word in written or word in said.encode() for word in (b"the-name", b"the-secret"))
+
+
 def test_a_killed_prediction_leaves_the_previous_day(out: Path) -> None:
     assert run(out, 1) == 0
     before = read_day(out, 1)

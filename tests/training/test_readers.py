@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pickle
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -18,6 +19,7 @@ from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import dataset_schema
 from m2m_model.contracts.store import FileEntry, Folder, Manifest
+from tests.security.payload import Payload
 from tests.training.datasets import random_rows, write_dataset
 from tests.training.tiny import COLUMN, SPEC
 from training.config import ReaderConfig, TrainConfig
@@ -174,6 +176,20 @@ def test_a_file_that_goes_away_while_it_is_read_is_named(fragile: tuple[Path, Fi
     (folder / file.path).unlink()
     with pytest.raises(UserError, match=Path(file.path).parent.name):
         read(opened)
+
+
+def test_pickled_metadata_beside_the_files_does_not_run(tmp_path: Path, name: str) -> None:
+    """petastorm keeps a pickle of its own in such a file, and looks for one."""
+    folder, trace = tmp_path / "dataset", tmp_path / "trace"
+    write_dataset(folder, SPEC, rows_per_day=[9], row_group_rows=6, other_splits={"validation": [3]})
+    pickled = {b"dataset-toolkit.unischema.v1": pickle.dumps(Payload(trace))}
+    for parent in {path.parent for path in folder.rglob("*.parquet")} | {folder}:
+        pq.write_metadata(dataset_schema(SPEC, labels=True).with_metadata(pickled), parent / "_common_metadata")
+    source = open_reader(
+        str(folder), SPEC, ReaderConfig(name=name), split="train", train=TrainConfig(), rank=0, world=1
+    )
+    assert sum(len(batch) for batch, _ in source.epoch(0)) == 9
+    assert not trace.exists()
 
 
 @pytest.mark.skipif(HAVE_PETASTORM, reason="petastorm is installed here")

@@ -1,6 +1,7 @@
 """The report: its files, its sections and its numbers, from a small evaluation made by the real code."""
 
 import csv
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -190,6 +191,15 @@ def test_metrics_csv_has_exactly_the_headline_columns_and_rows(tmp_path: Path) -
     by_history = (tmp_path / "report" / "metrics_by_history.csv").read_text().splitlines()
     assert by_history[0] == "model,segment,scenario,task,forecast,nmae,smape,n"
     assert len(by_history) == 1 + len(metrics)
+
+
+def test_markup_in_names_stays_text(tmp_path: Path) -> None:
+    inputs, _ = publish_run(tmp_path)
+    inputs = dataclasses.replace(inputs, name="<script>alert(1)</script>", command='"><img onerror=alert(1)>')
+    page = Path(build_report(inputs, str(tmp_path / "report"))).read_text()
+    assert "<script" not in page
+    assert "<img onerror" not in page
+    assert "&lt;script&gt;alert(1)" in page
 
 
 def test_equal_inputs_give_an_equal_page(tmp_path: Path) -> None:
