@@ -4,13 +4,14 @@ import datetime
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from etl.attributes import AttributeTable
-from etl.config import RawConfig
-from etl.facts import Source, Value, fact_rows, profile_rows
+from etl.checks import Findings
+from etl.frozen import check_frozen_expressions
+from etl.raw import RawFrames
 from etl.sql import check_expression
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import VocabularyFeature
+from tests.etl.specs import small_spec
 
 pytestmark = pytest.mark.spark
 
@@ -46,15 +47,13 @@ def test_what_is_one_passes(spark: SparkSession, expr: str) -> None:
 
 
 @pytest.mark.parametrize("expr", [REFUSED["a query inside"], REFUSED["reflect"]])
-def test_expressions_of_a_spec_are_checked_where_they_are_used(spark: SparkSession, expr: str) -> None:
+@pytest.mark.parametrize("part", ["performance", "tasks", "profile", "scenario_attributes"])
+def test_expressions_of_a_spec_are_checked_before_they_are_used(spark: SparkSession, part: str, expr: str) -> None:
     day = datetime.date(2017, 3, 1)
-    raw = RawConfig(first_day=day, last_day=day, facts={})
-    schema = "advertiser_id string, scenario_id string, day date, clicks int"
-    frame = spark.createDataFrame([("a", "feed", day, 1)], schema)
-    feature = VocabularyFeature(name="x", expr=expr, values=())
-    with pytest.raises(UserError, match="raw table 'performance': expression"):
-        fact_rows({"performance": frame}, [Source("performance", True, (Value(expr),))], ["feed"], raw)
-    with pytest.raises(UserError, match=r"features\.profile\.x: expression"):
-        profile_rows(frame, [feature], raw)
-    with pytest.raises(UserError, match=r"features\.scenario\.x: expression"):
-        AttributeTable(frame, [feature], [day])
+    facts = spark.createDataFrame([("a", "feed", day, 1)], "advertiser_id string, scenario_id string, day date, x int")
+    columns = {"clicks": F.col("x"), "tier": F.lit("a"), "spend": F.col("x")}
+    tables = RawFrames({"performance": facts.withColumns(columns)}, facts, facts, ("feed",), Findings())
+    spec = small_spec()
+    hostile = [feature.model_copy(update={"expr": expr}) for feature in getattr(spec, part)]
+    with pytest.raises(UserError, match="of the spec: expression"):
+        check_frozen_expressions(spec.model_copy(update={part: tuple(hostile)}), tables)

@@ -4,16 +4,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from etl.chunk import Facts
 from etl.discretize import quantile_edges
 from etl.edges import Answers, EdgeRequest, Questions, answer_partition, exact_edges
 from etl.facts import NO_SCENARIO, PROFILE_SOURCE, Source, Value
-from etl.pack import ADVERTISERS_PER_CHUNK, Facts, PackJob, Summary, pack_partition, unpack
+from etl.pack import ADVERTISERS_PER_CHUNK, PackJob, Summary, pack_partition, unpack
 
 SOURCES = (
     Source("performance", True, (Value("sum(cost)"), Value("sum(cost)", 0, True))),
     Source("behavior", False, (Value("count(*)"),)),
 )
-JOB = PackJob(sources=SOURCES, buckets=1, vocabularies=1, last_fact_day=20, last_profile_day=20)
+JOB = PackJob(sources=SOURCES, buckets=1, vocabularies=1, first_fact_day=0, last_fact_day=20, last_profile_day=20)
 
 
 def fact_batch(seed: int, rows: int, advertisers: int) -> pa.RecordBatch:

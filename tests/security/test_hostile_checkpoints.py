@@ -13,7 +13,7 @@ import torch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder
 from tests.security.payload import Payload
-from tests.training.test_checkpoint import CONTENT, RULE, snapshot
+from tests.training.test_checkpoint import CONTENT, RULES, snapshot
 from tests.training.tiny import SPEC
 from training.checkpoint import load_checkpoint, load_model, publish_model, save_checkpoint
 
@@ -97,7 +97,7 @@ MODEL_FORGERIES: dict[str, tuple[str, bytes, str]] = {
     "a model from elsewhere": ("config.json", b'{"model": {"name": "os.system"}}', "must be one of"),
     "a setting that is none": ("config.json", b'{"model": {"hook": "x"}}', "unknown key 'hook'"),
     "another shape": ("config.json", b'{"model": {"embedding_dim": 3}}', "damaged or incomplete"),
-    "no rule": ("point_rule.json", b"{}", "damaged or incomplete"),
+    "no rules": ("forecast_rules.json", b"{}", "damaged or incomplete"),
     "no spec": ("spec.json", b"[]", "is not a dataset spec"),
     "numbers for weights": ("model.pt", saved_by_torch({"weight": 1}), "damaged or incomplete"),
 }
@@ -121,7 +121,7 @@ def test_a_pickle_in_a_model_does_not_run(tmp_path: Path) -> None:
 
 
 def publish(folder: Path) -> None:
-    publish_model(str(folder), snapshot=snapshot(), spec=SPEC, content=CONTENT, rule=RULE, grace_seconds=0)
+    publish_model(str(folder), snapshot=snapshot(), spec=SPEC, content=CONTENT, rules=RULES, grace_seconds=0)
 
 
 def replace(folder: Path, role: str, data: bytes) -> None:
