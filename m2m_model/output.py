@@ -1,6 +1,6 @@
 """From a task's representation to its log-rate: linear unit, head bias, offset, upper clamp.
 
-Letters: B rows, M tasks, V view dimension, H history values of a task.
+Letters: B rows, M tasks, N of them, V view dimension, H history values of a task.
 """
 
 import math
@@ -25,7 +25,7 @@ class LogRate(nn.Module):
     Without an offset b_t starts at the log of the mean training label. There is no lower clamp.
 
     Shape:
-        x [B, M, V], history [B, M, H] -> log-rates [B, M]
+        x [B, N, V] of the N ``tasks`` (default: all M), history [B, M, H] -> log-rates [B, N]
     """
 
     def __init__(self, spec: DatasetSpec, dim: int, *, offset: bool) -> None:
@@ -42,11 +42,13 @@ class LogRate(nn.Module):
         self.ceiling: Tensor
         self.spec, self.offset = spec, offset
 
-    def forward(self, x: Float[Tensor, "B M V"], history: Float[Tensor, "B M H"]) -> Float[Tensor, "B M"]:
-        z = (x * self.weight).sum(dim=-1) + self.bias
+    def forward(
+        self, x: Float[Tensor, "B N V"], history: Float[Tensor, "B M H"], tasks: slice = slice(None)
+    ) -> Float[Tensor, "B N"]:
+        z = (x * self.weight[tasks]).sum(dim=-1) + self.bias[tasks]
         if self.offset:
-            z = z + history_rate(history, self.spec).log()
-        return torch.minimum(z, self.ceiling)
+            z = z + history_rate(history[:, tasks], self.spec).log()
+        return torch.minimum(z, self.ceiling[tasks])
 
 
 def history_rate(history: Float[Tensor, "B M H"], spec: DatasetSpec) -> Float[Tensor, "B M"]:

@@ -3,7 +3,7 @@
 Letters: B rows, M tasks, X dimension of F, C id columns of the scenario knowledge.
 """
 
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, SequenceName
 from m2m_model.encoder import SequenceEmbedding
+from m2m_model.generated import Runs, group_rows
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
 from m2m_model.meta import MetaAttention, MetaTower, StaticAttention
 from m2m_model.output import LogRate
@@ -23,15 +24,29 @@ SEQUENCES: tuple[SequenceName, ...] = ("behavior", "performance")
 
 
 class MetaSizes(TypedDict):
-    tasks: int
-    shared: bool
+    units: int
     view_dim: int
     knowledge_dim: int
     layers: int
 
 
+class Trunk(NamedTuple):
+    """What tasks have in common; rows in the order of their keys (see ``m2m_model.generated``)."""
+
+    experts: Float[Tensor, "B k V"]
+    tasks: Float[Tensor, "M V"]
+    knowledge: Float[Tensor, "Q S"]
+    history: Float[Tensor, "B M H"]
+    runs: Runs
+    position: Int[Tensor, "B"]
+    """Where each row of the batch lies in that order."""
+
+
 class M2M(nn.Module):
     """Log-rates of every task for a batch.
+
+    Given the trunk, tasks with meta units of their own have nothing more in common: ``task_groups`` are those that can
+    be computed, and trained, one after the other.
 
     Shape:
         Batch of B rows -> [B, M]
@@ -44,6 +59,8 @@ class M2M(nn.Module):
         super().__init__()
         self.config = config
         tasks, e = len(spec.tasks), config.embedding_dim
+        alone = not config.share_meta_across_tasks and (config.meta_attention or config.meta_tower)
+        self.task_groups = [slice(t, t + 1) for t in range(tasks)] if alone else [slice(0, tasks)]
         encoders: dict[str, SequenceEncoder] = {
             name: _sequence_encoder(name, config, spec) for name in SEQUENCES if spec.sequence(name)
         }
@@ -60,8 +77,7 @@ class M2M(nn.Module):
         self.knowledge = ScenarioKnowledge(id_sizes, embedding_dim=e, knowledge_dim=config.knowledge_dim)
 
         sizes = MetaSizes(
-            tasks=tasks,
-            shared=config.share_meta_across_tasks,
+            units=len(self.task_groups),
             view_dim=config.view_dim,
             knowledge_dim=config.knowledge_dim,
             layers=config.meta_layers,
@@ -71,14 +87,30 @@ class M2M(nn.Module):
         self.output = LogRate(spec, config.view_dim, offset=config.offset == "history")
 
     def forward(self, batch: Batch) -> Float[Tensor, "B M"]:
-        experts = self.experts(self.features(batch))  # E_i, eq. 6
-        tasks = self.task_views()  # T_t, eq. 7
-        knowledge = self.knowledge(self.knowledge_ids(batch))  # S~, eq. 8
-        x = self.attention(experts, tasks, knowledge)  # R_t, eq. 14-16
+        trunk = self.trunk(batch)
+        return torch.cat([self.head(trunk, group) for group in range(len(self.task_groups))], dim=1)
+
+    def trunk(self, batch: Batch) -> Trunk:
+        """What all tasks have in common."""
+        keys = group_rows(self.knowledge_ids(batch))
+        batch = batch.select(keys.order)
+        return Trunk(
+            experts=self.experts(self.features(batch)),  # E_i, eq. 6
+            tasks=self.task_views(),  # T_t, eq. 7
+            knowledge=self.knowledge(keys.ids),  # S~, eq. 8
+            history=batch.history,
+            runs=keys.runs,
+            position=keys.order.argsort(),
+        )
+
+    def head(self, trunk: Trunk, group: int) -> Float[Tensor, "B N"]:
+        """Log-rates of the tasks of one group."""
+        tasks = self.task_groups[group]
+        x = self.attention(trunk.experts, trunk.tasks[tasks], trunk.knowledge, trunk.runs, unit=group)  # eq. 14-16
         if self.tower is not None:
-            x = self.tower(x, knowledge)  # L_t, eq. 17-18
-        log_rates: Tensor = self.output(x, batch.history)
-        return log_rates
+            x = self.tower(x, trunk.knowledge, trunk.runs, unit=group)  # L_t, eq. 17-18
+        log_rates: Tensor = self.output(x, trunk.history, tasks)
+        return log_rates[trunk.position]
 
     def features(self, batch: Batch) -> Float[Tensor, "B X"]:
         """F = concat(MH(X_b), MH(X_p)), eq. 5, and the dense values of 4.1.3."""

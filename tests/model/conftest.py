@@ -9,7 +9,7 @@ import torch
 from beartype import beartype
 from jaxtyping import jaxtyped
 
-TENSOR_MODULES = ("encoder", "layers", "losses", "meta", "output", "sequence", "zoo.m2m")
+TENSOR_MODULES = ("encoder", "generated", "layers", "losses", "meta", "output", "sequence", "zoo.m2m")
 
 
 def check_shapes(module: ModuleType) -> None:

@@ -111,13 +111,13 @@ def test_ablations_remove_what_they_name_and_nothing_else() -> None:
     full = names()
     removed = {
         "tower.": names(meta_tower=False),
-        "attention.meta.": names(meta_attention=False),
+        "attention.metas.": names(meta_attention=False),
         "sequences.": names(transformer=False),
     }
     for part, left in removed.items():
         assert full - left
         assert all(name.startswith(part) for name in full - left)
-    assert removed["attention.meta."] - full == {"attention.hidden.weight", "attention.hidden.bias"}
+    assert removed["attention.metas."] - full == {"attention.hidden.weight", "attention.hidden.bias"}
     assert all(".attention." in name for name in full - removed["sequences."])
 
 
@@ -143,4 +143,4 @@ def test_user_mistakes_are_named() -> None:
 def test_shapes_are_checked_in_these_tests() -> None:
     """However the suite is run: a check that is silently off would let every annotation rot."""
     with pytest.raises(TypeCheckError):
-        build_model(SMALL, make_spec()).attention(torch.zeros(2, 3, 6), torch.zeros(3, 6), torch.zeros(4, 5))
+        build_model(SMALL, make_spec()).attention(torch.zeros(2, 3, 6), torch.zeros(1, 6), torch.zeros(2, 2, 5))

@@ -34,7 +34,7 @@ def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields
     meta, network = ({names[p] for p in group} for group in groups)
     left_out = set(names.values()) - meta - network
     assert len(groups.meta) + len(groups.network) + len(left_out) == len(names)
-    assert meta == {name for name in names.values() if "_generators." in name}
+    assert meta == {name for name in names.values() if "_generator" in name}
     assert all("embedding" in name or name.endswith(".bias") for name in left_out)
     assert {"output.weight", "experts.linear.weight", "knowledge.linear.weight", "attention.v"} <= network
 
