@@ -44,16 +44,5 @@ def parameter_groups(model: nn.Module) -> ParameterGroups:
     return ParameterGroups(tuple(meta), tuple(network))
 
 
-def l2_penalty(model: nn.Module, *, meta: float, network: float) -> Float[Tensor, ""]:
-    """``meta * |W_1|^2 + network * |W_2|^2``, see :func:`parameter_groups`."""
-    groups = parameter_groups(model)
-    penalty = torch.zeros(())
-    for coefficient, parameters in ((meta, groups.meta), (network, groups.network)):
-        if coefficient > 0:
-            for parameter in parameters:
-                penalty = penalty + coefficient * parameter.square().sum()
-    return penalty
-
-
 def _parameters_of(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[nn.Parameter]:
     return [p for module in model.modules() if isinstance(module, kinds) for p in module.parameters()]

@@ -18,9 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
-from m2m_model.losses import l2_penalty, poisson_loss
+from m2m_model.losses import poisson_loss
 from training.config import TrainConfig
+from training.optimizer import make_optimizer
 from training.readers.base import Progress, Reader
+from training.step import TaskByTask, backward_by_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +114,7 @@ class Loop:
         self.save, self.tell = save, tell
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.parallel = DistributedDataParallel(model) if self.world > 1 else model
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
-        )
+        self.optimizer = make_optimizer(model, config)
         self.weights = task_weights(spec, config)
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
@@ -155,27 +155,31 @@ class Loop:
 
     def _step(self, batch: Batch | None, rows: int) -> float:
         """One optimizer step over ``rows`` rows of all ranks; returns their summed loss."""
-        local = self._loss_sum(self.parallel, batch)
-        if not torch.isfinite(local):
+        # DDP averages over ranks; times world / rows makes that the mean over all rows.
+        scale = self.world / rows
+
+        def loss(log_rates: Float[Tensor, "B N"], tasks: slice) -> Float[Tensor, ""]:
+            labels = (self.blank if batch is None else batch).labels[:, tasks]
+            taken = slice(0, 0 if batch is None else len(batch))
+            return self._finite(poisson_loss(log_rates[taken], labels[taken], self.weights[tasks]) * scale)
+
+        if self.world == 1 and batch is not None and isinstance(self.model, TaskByTask):
+            local = backward_by_task(self.model, batch, loss, self.optimizer.step)
+        else:
+            whole = loss(self.parallel(self.blank if batch is None else batch), slice(None))
+            whole.backward()  # type: ignore[no-untyped-call]
+            local = whole.item()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return self._total([local / scale])[0]
+
+    def _finite(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        if not torch.isfinite(loss):
             raise UserError(
-                f"the loss is {local.item()} at step {self.state.step + 1} of epoch {self.state.epoch + 1}: "
+                f"the loss is {loss.item()} at step {self.state.step + 1} of epoch {self.state.epoch + 1}: "
                 "lower train.learning_rate or set model.offset"
             )
-        # DDP averages over ranks; times world / rows makes that the mean over all rows.
-        loss = local * (self.world / rows) + l2_penalty(
-            self.model, meta=self.config.l2_meta, network=self.config.l2_network
-        )
-        self.optimizer.zero_grad(set_to_none=False)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip_value)
-        self.optimizer.step()
-        return self._total([local.item()])[0]
-
-    def _loss_sum(self, model: nn.Module, batch: Batch | None) -> Float[Tensor, ""]:
-        log_rates: Float[Tensor, "B M"] = model(self.blank if batch is None else batch)
-        rows = 0 if batch is None else len(batch)
-        labels = self.blank.labels if batch is None else batch.labels
-        return poisson_loss(log_rates[:rows], labels[:rows], self.weights)
+        return loss
 
     def _validate(self) -> float:
         """Mean loss over all validation rows; ranks may have unequally many, there is no step to agree on."""
@@ -183,7 +187,7 @@ class Loop:
         sums = [0.0, 0.0]
         with torch.inference_mode():
             for batch, _ in self.readers["validation"].epoch(0, None):
-                sums[0] += self._loss_sum(self.model, batch).item()
+                sums[0] += poisson_loss(self.model(batch), batch.labels, self.weights).item()
                 sums[1] += len(batch)
         loss, rows = self._total(sums)
         if rows == 0:

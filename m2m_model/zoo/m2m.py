@@ -3,6 +3,7 @@
 Letters: B rows, M tasks, X dimension of F, C id columns of the scenario knowledge.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -111,6 +112,12 @@ class M2M(nn.Module):
             x = self.tower(x, trunk.knowledge, trunk.runs, unit=group)  # L_t, eq. 17-18
         log_rates: Tensor = self.output(x, trunk.history, tasks)
         return log_rates[trunk.position]
+
+    def own_parameters(self, group: int) -> Iterator[nn.Parameter]:
+        """The parameters of a task group's own meta units."""
+        for part in (self.attention, self.tower):
+            if isinstance(part, (MetaAttention, MetaTower)):
+                yield from part.metas[group].parameters()
 
     def features(self, batch: Batch) -> Float[Tensor, "B X"]:
         """F = concat(MH(X_b), MH(X_p)), eq. 5, and the dense values of 4.1.3."""

@@ -7,7 +7,7 @@ import torch
 
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.losses import l2_penalty, parameter_groups, poisson_loss
+from m2m_model.losses import parameter_groups, poisson_loss
 from m2m_model.output import LogRate, history_rate
 from m2m_model.zoo.m2m import M2M
 from tests.model.factories import SMALL, make_spec
@@ -37,15 +37,6 @@ def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields
     assert meta == {name for name in names.values() if "_generator" in name}
     assert all("embedding" in name or name.endswith(".bias") for name in left_out)
     assert {"output.weight", "experts.linear.weight", "knowledge.linear.weight", "attention.v"} <= network
-
-
-def test_eq_19_l2_penalty() -> None:
-    model = M2M(SMALL, make_spec())
-    groups = parameter_groups(model)
-    meta, network = (sum(float((p.detach() ** 2).sum()) for p in group) for group in groups)
-    assert l2_penalty(model, meta=2.0, network=0.0).item() == pytest.approx(2 * meta, rel=1e-5)
-    assert l2_penalty(model, meta=0.5, network=3.0).item() == pytest.approx(0.5 * meta + 3 * network, rel=1e-5)
-    assert l2_penalty(model, meta=0.0, network=0.0) == 0
 
 
 def test_log_rate_offset_and_clamps() -> None:
