@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 SLICE_BYTES = 5 << 20
@@ -78,6 +79,7 @@ class _GeneratedProduct(torch.autograd.Function):
     """See the module docstring."""
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # under autocast only
     def forward(ctx: Any, h: Tensor, s: Tensor, by_s: Tensor, always: Tensor, runs: Runs) -> Tensor:
         w = h.new_empty(len(s), *always.shape)
         for part in _slices(s, by_s):
@@ -90,6 +92,7 @@ class _GeneratedProduct(torch.autograd.Function):
         return y
 
     @staticmethod
+    @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         h, s, by_s, w = ctx.saved_tensors

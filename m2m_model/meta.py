@@ -34,7 +34,8 @@ class Generator(nn.Module):
         self.always = nn.Parameter(torch.randn(rows, columns) * always)
 
     def forward(self, knowledge: Float[Tensor, "Q S"]) -> Float[Tensor, "Q X Y"]:
-        return torch.tensordot(knowledge, self.by_scenario, dims=([1], [2])) + self.always
+        flat = functional.linear(knowledge, self.by_scenario.flatten(0, 1), self.always.flatten())
+        return flat.unflatten(1, self.always.shape)
 
 
 class MetaUnit(nn.Module):
@@ -73,16 +74,20 @@ class MetaUnit(nn.Module):
         runs = ((len(knowledge), 1),) if runs is None else runs
         for layer, (weight, bias) in enumerate(zip(self.weight_generators, self.bias_generators, strict=True)):
             b = bias(knowledge)
-            if layer == 0 and self.tail_generator is not None:
+            if layer == 0 and tails is not None:
                 b = b + self._of_tails(tails, knowledge)
             wh = generated_product(h, knowledge, weight.by_scenario, weight.always, runs)
             h = functional.leaky_relu(wh.unsqueeze(1) + per_row(b, runs).unsqueeze(2)).flatten(1, 2)
         return h
 
     def _of_tails(self, tails: Float[Tensor, "N Z"], knowledge: Float[Tensor, "Q S"]) -> Float[Tensor, "Q N D"]:
-        """The tails' part of W h: ``V (tail (x) S~) + v tail``, summed over the tail first."""
-        by_scenario = torch.tensordot(tails, self.tail_generator.by_scenario, dims=1)  # [N, D, S]
-        return torch.tensordot(knowledge, by_scenario, dims=([1], [2])) + tails @ self.tail_generator.always
+        """The tails' part of W h: the same sum, over the tail first."""
+        assert self.tail_generator is not None, "the unit was made without tail_dim"
+        by_scenario = tails @ self.tail_generator.by_scenario.flatten(1)
+        by_scenario = by_scenario.unflatten(1, self.tail_generator.by_scenario.shape[1:])  # [N, D, S]
+        always = tails @ self.tail_generator.always
+        flat = functional.linear(knowledge, by_scenario.flatten(0, 1), always.flatten())
+        return flat.unflatten(1, always.shape)
 
 
 class MetaAttention(nn.Module):

@@ -18,6 +18,8 @@ class TrainConfig(StrictConfig):
     betas: tuple[float, float] = (0.9, 0.998)
     eps: float = 1e-9
     clip_value: float = Field(default=3.0, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of matrix products and generated weights, in training and validation; weights, loss and optimizer stay fp32."""
     l2_meta: float = Field(default=0.0, ge=0)
     """alpha of eq. 19 for W1, the meta units' parameters."""
     l2_network: float = Field(default=0.0, ge=0)
@@ -33,6 +35,9 @@ class ReaderConfig(StrictConfig):
     name: Literal["parquet", "ray_data", "petastorm"] = "parquet"
     shuffle_blocks: int = Field(default=16, ge=1)
     """Row groups mixed together before rows are dealt into batches; bounds memory."""
+    group_rows: int = Field(default=1, ge=1)
+    """Up to so many rows of one knowledge key follow each other, so that batches generate fewer weights; 1: a plain
+    shuffle. Larger ``shuffle_blocks`` find more rows of a key. The Parquet reader's alone."""
 
 
 class ClusterConfig(StrictConfig):
@@ -46,6 +51,11 @@ class ClusterConfig(StrictConfig):
 class PredictConfig(StrictConfig):
     actors: int = Field(default=1, ge=1)
     batch_size: int = Field(default=2048, ge=1)
+    """Rows scored at a time."""
+    block_rows: int = Field(default=32_768, ge=1)
+    """Rows held in memory, and sorted by knowledge key before they are scored; more find more rows of a key."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of matrix products and generated weights."""
     grace_seconds: float = Field(default=3600.0, ge=0)
 
 

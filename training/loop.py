@@ -116,6 +116,7 @@ class Loop:
         self.parallel = DistributedDataParallel(model) if self.world > 1 else model
         self.optimizer = make_optimizer(model, config)
         self.weights = task_weights(spec, config)
+        self.bf16 = config.precision == "bf16"
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
         self.blank = blank_row(spec)
@@ -164,9 +165,11 @@ class Loop:
             return self._finite(poisson_loss(log_rates[taken], labels[taken], self.weights[tasks]) * scale)
 
         if self.world == 1 and batch is not None and isinstance(self.model, TaskByTask):
-            local = backward_by_task(self.model, batch, loss, self.optimizer.step)
+            local = backward_by_task(self.model, batch, loss, self.optimizer.step, bf16=self.bf16)
         else:
-            whole = loss(self.parallel(self.blank if batch is None else batch), slice(None))
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                log_rates = self.parallel(self.blank if batch is None else batch)
+            whole = loss(log_rates.float(), slice(None))
             whole.backward()  # type: ignore[no-untyped-call]
             local = whole.item()
         self.optimizer.step()
@@ -187,7 +190,9 @@ class Loop:
         sums = [0.0, 0.0]
         with torch.inference_mode():
             for batch, _ in self.readers["validation"].epoch(0, None):
-                sums[0] += poisson_loss(self.model(batch), batch.labels, self.weights).item()
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                    log_rates = self.model(batch)
+                sums[0] += poisson_loss(log_rates.float(), batch.labels, self.weights).item()
                 sums[1] += len(batch)
         loss, rows = self._total(sums)
         if rows == 0:

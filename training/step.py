@@ -35,17 +35,23 @@ def backward_by_task(
     batch: Batch,
     loss: Callable[[Float[Tensor, "B N"], slice], Float[Tensor, ""]],
     update: Callable[[Iterable[nn.Parameter]], None],
+    *,
+    bf16: bool = False,
 ) -> float:
     """Backpropagate the sum of the groups' losses; returns it.
 
     The same gradients as of one backward pass. But a group's generated weights, and the gradients of its own
     parameters, live only until ``update`` has had them: memory for one task's, not for all.
     """
-    trunk = model.trunk(batch)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    with autocast:
+        trunk = model.trunk(batch)
     cut = type(trunk)(*(field.detach().requires_grad_() if _has_gradient(field) else field for field in trunk))
     total = 0.0
     for group, tasks in enumerate(model.task_groups):
-        part = loss(model.head(cut, group), tasks)
+        with autocast:
+            log_rates = model.head(cut, group)
+        part = loss(log_rates.float(), tasks)
         total += part.item()
         part.backward()  # type: ignore[no-untyped-call]
         own = list(model.own_parameters(group))
