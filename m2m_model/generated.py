@@ -47,9 +47,9 @@ def group_rows(ids: Int[Tensor, "B C"]) -> Keys:
     """Sort rows by their key, and keys by their number of rows."""
     if not len(ids):
         return Keys(ids, torch.arange(0), ())
-    distinct, key, rows = ids.unique(dim=0, return_inverse=True, return_counts=True)
+    distinct, key, rows = torch.unique(ids, dim=0, return_inverse=True, return_counts=True)
     by_rows = rows.argsort(stable=True)
-    sizes, keys = rows[by_rows].unique_consecutive(return_counts=True)
+    sizes, keys = torch.unique_consecutive(rows[by_rows], return_counts=True)
     runs = tuple(zip(keys.tolist(), sizes.tolist(), strict=True))
     return Keys(distinct[by_rows], by_rows.argsort()[key].argsort(stable=True), runs)
 
@@ -58,8 +58,10 @@ def per_row(of_key: Float[Tensor, "Q *rest"], runs: Runs) -> Float[Tensor, "B *r
     """Each key's value for each of its rows."""
     if all(rows == 1 for _, rows in runs):
         return of_key
-    parts = of_key.split([keys for keys, _ in runs])
-    repeated = [part.unsqueeze(1).expand(-1, n, *part.shape[1:]).flatten(0, 1) for part, (_, n) in zip(parts, runs)]
+    parts = torch.split(of_key, [keys for keys, _ in runs])
+    repeated = [
+        part.unsqueeze(1).expand(-1, n, *part.shape[1:]).flatten(0, 1) for part, (_, n) in zip(parts, runs, strict=True)
+    ]
     return torch.cat(repeated)
 
 
@@ -71,15 +73,15 @@ def generated_product(
     runs: Runs,
 ) -> Float[Tensor, "B R Y"]:
     """``h_b @ (V s_q + v)`` for the rows b of every key q."""
-    product: Tensor = _GeneratedProduct.apply(h, s, by_s, always, runs)
+    product: Tensor = _GeneratedProduct.apply(h, s, by_s, always, runs)  # type: ignore[no-untyped-call]
     return product
 
 
 class _GeneratedProduct(torch.autograd.Function):
-    """See the module docstring."""
+    """See the module docstring. Under autocast all of it is bf16, and gradients are rounded to it once, at the end."""
 
     @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # under autocast only
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, h: Tensor, s: Tensor, by_s: Tensor, always: Tensor, runs: Runs) -> Tensor:
         w = h.new_empty(len(s), *always.shape)
         for part in _slices(s, by_s):
@@ -92,7 +94,7 @@ class _GeneratedProduct(torch.autograd.Function):
         return y
 
     @staticmethod
-    @custom_bwd(device_type="cpu")
+    @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         h, s, by_s, w = ctx.saved_tensors

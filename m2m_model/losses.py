@@ -5,7 +5,6 @@ Letters: N rows, M tasks.
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

@@ -8,6 +8,7 @@ Without ``runs`` row i has knowledge i.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -35,7 +36,7 @@ class Generator(nn.Module):
 
     def forward(self, knowledge: Float[Tensor, "Q S"]) -> Float[Tensor, "Q X Y"]:
         flat = functional.linear(knowledge, self.by_scenario.flatten(0, 1), self.always.flatten())
-        return flat.unflatten(1, self.always.shape)
+        return flat.view(-1, *self.always.shape)
 
 
 class MetaUnit(nn.Module):
@@ -72,7 +73,8 @@ class MetaUnit(nn.Module):
         runs: Runs | None = None,
     ) -> Float[Tensor, "B NR D"]:
         runs = ((len(knowledge), 1),) if runs is None else runs
-        for layer, (weight, bias) in enumerate(zip(self.weight_generators, self.bias_generators, strict=True)):
+        generators = zip(_generators(self.weight_generators), self.bias_generators, strict=True)
+        for layer, (weight, bias) in enumerate(generators):
             b = bias(knowledge)
             if layer == 0 and tails is not None:
                 b = b + self._of_tails(tails, knowledge)
@@ -84,10 +86,15 @@ class MetaUnit(nn.Module):
         """The tails' part of W h: the same sum, over the tail first."""
         assert self.tail_generator is not None, "the unit was made without tail_dim"
         by_scenario = tails @ self.tail_generator.by_scenario.flatten(1)
-        by_scenario = by_scenario.unflatten(1, self.tail_generator.by_scenario.shape[1:])  # [N, D, S]
         always = tails @ self.tail_generator.always
-        flat = functional.linear(knowledge, by_scenario.flatten(0, 1), always.flatten())
-        return flat.unflatten(1, always.shape)
+        flat = functional.linear(knowledge, by_scenario.view(always.numel(), -1), always.flatten())
+        return flat.view(-1, *always.shape)
+
+
+def _generators(modules: nn.ModuleList) -> Iterator[Generator]:
+    for module in modules:
+        assert isinstance(module, Generator)
+        yield module
 
 
 class MetaAttention(nn.Module):
@@ -117,7 +124,7 @@ class MetaAttention(nn.Module):
         unit: int = 0,
     ) -> Float[Tensor, "B N V"]:
         hidden = self.metas[unit](experts, knowledge, tasks, runs)
-        a = (hidden @ self.v).unflatten(1, (-1, experts.shape[1]))
+        a = (hidden @ self.v).view(len(experts), len(tasks), experts.shape[1])
         alpha: Tensor = a.softmax(dim=-1)
         return alpha @ experts
 
@@ -177,6 +184,8 @@ class MetaTower(nn.Module):
         *,
         unit: int = 0,
     ) -> Float[Tensor, "B N V"]:
-        for meta in self.metas[unit]:
+        metas = self.metas[unit]
+        assert isinstance(metas, nn.ModuleList)
+        for meta in metas:
             x = functional.leaky_relu(meta(x, knowledge, None, runs) + x)
         return x

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from m2m_model.contracts.config import StrictConfig
 
+Precision = Literal["fp32", "bf16"]
+
 
 class TrainConfig(StrictConfig):
     """Optimisation; the defaults are the paper's (5.1.3)."""
@@ -18,7 +20,7 @@ class TrainConfig(StrictConfig):
     betas: tuple[float, float] = (0.9, 0.998)
     eps: float = 1e-9
     clip_value: float = Field(default=3.0, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     """Of matrix products and generated weights, in training and validation; weights, loss and optimizer stay fp32."""
     l2_meta: float = Field(default=0.0, ge=0)
     """alpha of eq. 19 for W1, the meta units' parameters."""
@@ -50,12 +52,10 @@ class ClusterConfig(StrictConfig):
 
 class PredictConfig(StrictConfig):
     actors: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=2048, ge=1)
-    """Rows scored at a time."""
-    block_rows: int = Field(default=32_768, ge=1)
-    """Rows held in memory, and sorted by knowledge key before they are scored; more find more rows of a key."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of matrix products and generated weights."""
+    batch_size: int = Field(default=32_768, ge=1)
+    """Rows read at a time, and scored in the order of their knowledge keys; bounds memory."""
+    precision: Precision = "fp32"
+    """Of a model's matrix products and generated weights."""
     grace_seconds: float = Field(default=3600.0, ge=0)
 
 

@@ -169,7 +169,7 @@ class Loop:
         else:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                 log_rates = self.parallel(self.blank if batch is None else batch)
-            whole = loss(log_rates.float(), slice(None))
+            whole = loss(log_rates, slice(None))
             whole.backward()  # type: ignore[no-untyped-call]
             local = whole.item()
         self.optimizer.step()
@@ -192,7 +192,7 @@ class Loop:
             for batch, _ in self.readers["validation"].epoch(0, None):
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                     log_rates = self.model(batch)
-                sums[0] += poisson_loss(log_rates.float(), batch.labels, self.weights).item()
+                sums[0] += poisson_loss(log_rates, batch.labels, self.weights).item()
                 sums[1] += len(batch)
         loss, rows = self._total(sums)
         if rows == 0:

@@ -10,7 +10,7 @@ from m2m_model.losses import parameter_groups
 from training.config import TrainConfig
 
 CHUNK = 1 << 16
-"""Elements of a parameter that are updated at a time: weight, gradient and two moments fill a core's own cache (1 MiB)."""
+"""Elements of a parameter updated at a time: its weight, gradient and two moments fill a core's own cache, 1 MiB."""
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> "ClippedAdam":

@@ -13,20 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from ray.util import ActorPool
-from torch import nn
+from torch import Tensor, nn
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS, dataset_schema, prediction_schema
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, data_path
-from training.config import ClusterConfig
+from training.config import ClusterConfig, Precision
 from training.dataset import batch_columns
 from training.forecast import PointRule
 from training.preflight import check_resources
 from training.progress import Display
+
+ROWS_AT_A_TIME = 2048
+"""Of a model's forward pass: its activations fit in cache."""
 
 
 class Forecaster(Protocol):
@@ -37,15 +40,29 @@ class Forecaster(Protocol):
 
 @dataclass(frozen=True)
 class ModelForecaster:
-    """exp of a module's log-rates."""
+    """exp of a module's log-rates.
+
+    Rows are scored in the order of their knowledge keys, so that rows of a key share what is generated from it; a
+    row's forecast does not depend on its batch beyond float rounding.
+    """
 
     module: nn.Module
+    precision: Precision = "fp32"
 
     def __call__(self, batch: Batch) -> Float[np.ndarray, "N M"]:
         self.module.eval()
-        with torch.inference_mode():
-            means: Float[np.ndarray, "N M"] = self.module(batch).double().exp().numpy()
+        log_rates = torch.empty(batch.labels.shape, dtype=torch.float64)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            for rows in torch.split(knowledge_order(batch), ROWS_AT_A_TIME):
+                log_rates[rows] = self.module(batch.select(rows)).double()
+        means: Float[np.ndarray, "N M"] = log_rates.exp().numpy()
         return means
+
+
+def knowledge_order(batch: Batch) -> Int[Tensor, "N"]:
+    """The rows of a batch, those of a knowledge key (see ``m2m_model.generated``) side by side."""
+    keys = torch.cat([batch.scenario.unsqueeze(1), batch.attributes, batch.profile], dim=1)
+    return torch.unique(keys, dim=0, return_inverse=True)[1].argsort(stable=True) if len(batch) else torch.arange(0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,20 +48,25 @@ def twin_gradients(model: M2M, twin: BmmM2M) -> dict[nn.Parameter, Tensor]:
         columns = parts[0].always.shape[1]
         weight = linear.weight.grad.unflatten(0, (-1, columns)).split(rows)
         bias = linear.bias.grad.unflatten(0, (-1, columns)).split(rows)
-        return dict(zip([p.by_scenario for p in parts], weight)) | dict(zip([p.always for p in parts], bias))
+        return dict(zip([p.by_scenario for p in parts], weight, strict=False)) | dict(
+            zip([p.always for p in parts], bias, strict=False)
+        )
 
     def unit(fast: MetaUnit, slow: BmmUnit) -> dict[nn.Parameter, Tensor]:
         parts = [[weight] for weight in fast.weight_generators]
         if fast.tail_generator is not None:
             parts[0].append(fast.tail_generator)
-        pairs = [*zip(slow.weights, parts), *zip(slow.biases, [[bias] for bias in fast.bias_generators])]
+        pairs = [
+            *zip(slow.weights, parts, strict=False),
+            *zip(slow.biases, [[bias] for bias in fast.bias_generators], strict=False),
+        ]
         return {p: grad for linear, generators in pairs for p, grad in of(linear, *generators).items()}
 
     gradients = {}
-    for fast, slow in zip(model.attention.metas, twin.attention):
+    for fast, slow in zip(model.attention.metas, twin.attention, strict=False):
         gradients |= unit(fast, slow)
-    for fasts, slows in zip(model.tower.metas, twin.tower):
-        for fast, slow in zip(fasts, slows):
+    for fasts, slows in zip(model.tower.metas, twin.tower, strict=False):
+        for fast, slow in zip(fasts, slows, strict=False):
             gradients |= unit(fast, slow)
     return gradients
 

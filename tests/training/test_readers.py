@@ -1,6 +1,7 @@
 """One suite over all readers: every row exactly once, orders, damage. Petastorm's part runs in its own environment."""
 
 import importlib.util
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -330,7 +331,7 @@ def test_grouped_order_is_a_permutation_in_runs(keys: list[list[int]], run_rows:
     order = grouped_order(array, run_rows, np.random.default_rng(seed))
     assert sorted(order) == list(range(len(keys)))
     rows = Counter(tuple(keys[row]) for row in order)
-    changes = sum(keys[one] != keys[other] for one, other in zip(order, order[1:], strict=False))
+    changes = sum(keys[one] != keys[other] for one, other in itertools.pairwise(order))
     if run_rows > 1 and keys:
         assert changes + 1 <= sum(-(-count // run_rows) for count in rows.values())
 

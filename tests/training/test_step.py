@@ -43,7 +43,7 @@ def test_task_by_task_gives_the_gradients_of_one_pass(fields: dict[str, object])
     assert total == pytest.approx(whole.item(), rel=1e-12)
     assert all(parameter.grad is None for parameter in own)
     for name, parameter in model.named_parameters():
-        actual = own[parameter] if parameter in own else parameter.grad
+        actual = own.get(parameter, parameter.grad)
         torch.testing.assert_close(actual, expected[name], rtol=1e-9, atol=1e-12, msg=name)
 
 

@@ -10,9 +10,7 @@ KEY_COLUMNS = ("scenario_index", "attribute_ids", "profile_ids")
 """What scenario knowledge is made of (eq. 8): rows with equal ids here have equal generated weights."""
 
 
-def grouped_order(
-    keys: Int[np.ndarray, "N C"], run_rows: int, random: np.random.Generator
-) -> Int[np.ndarray, "N"]:
+def grouped_order(keys: Int[np.ndarray, "N C"], run_rows: int, random: np.random.Generator) -> Int[np.ndarray, "N"]:
     """A random permutation of N rows made of runs: at most ``run_rows`` rows of one key, then a run of any other.
 
     Which of a key's rows share a run, and the order of runs, are random, so every row is as likely to come early as

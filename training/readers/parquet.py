@@ -1,8 +1,9 @@
 """The default reader: row groups in an order that is a function of seed and epoch alone.
 
 Row groups of all files are permuted, cut into chunks of ``shuffle_blocks``, and chunk i goes to rank i mod W; rows are
-shuffled within a chunk, and with ``group_rows`` > 1 put in runs of one knowledge key. Nothing of this depends on W but who reads what, so an epoch that W ranks began can be finished
-by any other number: progress names the chunks that are done and the rows taken of the others.
+shuffled within a chunk, and with ``group_rows`` > 1 put in runs of one knowledge key. Nothing of this depends on W but
+who reads what, so an epoch that W ranks began can be finished by any other number: progress names the chunks that are
+done and the rows taken of the others.
 """
 
 from collections.abc import Iterator, Sequence
