@@ -15,6 +15,7 @@ every row, B X Y S multiplications, and its gradient is met three times more: ``
    the X at a time as stay in cache, and used for dV, dv and ds at once; V and v are laid out so that a slice of them
    is contiguous.
 4. *W is kept* from the forward to the backward pass: to make it again costs a third more arithmetic than reading it.
+   Where there will be no backward pass it is made for a block of keys at a time.
 """
 
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ from torch.autograd.function import once_differentiable
 
 SLICE_BYTES = 5 << 20
 """Of a slice of dW and of V together: a share of a server core's last-level cache."""
+
+KEYS_AT_A_TIME = 256
+"""Without a backward pass; 256 MiB of W at D = 512."""
 
 Runs = tuple[tuple[int, int], ...]
 """(k, n), (k', n'), ...: the first k keys have n rows each, the next k' have n' each; rows lie in the order of keys."""
@@ -73,8 +77,14 @@ def generated_product(
     runs: Runs,
 ) -> Float[Tensor, "B R Y"]:
     """``h_b @ (V s_q + v)`` for the rows b of every key q."""
-    product: Tensor = _GeneratedProduct.apply(h, s, by_s, always, runs)  # type: ignore[no-untyped-call]
-    return product
+    if torch.is_grad_enabled():
+        product: Tensor = _GeneratedProduct.apply(h, s, by_s, always, runs)  # type: ignore[no-untyped-call]
+        return product
+    blocks = [
+        _GeneratedProduct.apply(h[rows], s[keys], by_s, always, block)  # type: ignore[no-untyped-call]
+        for rows, keys, block in _blocks(runs)
+    ]
+    return torch.cat(blocks) if blocks else h.new_empty(*h.shape[:2], by_s.shape[1])
 
 
 class _GeneratedProduct(torch.autograd.Function):
@@ -128,6 +138,24 @@ def _runs(runs: Runs) -> Iterator[tuple[slice, slice]]:
     for keys, rows in runs:
         yield slice(row, row + keys * rows), slice(key, key + keys)
         row, key = row + keys * rows, key + keys
+
+
+def _blocks(runs: Runs) -> Iterator[tuple[slice, slice, Runs]]:
+    """(rows, keys, their runs) of blocks of at most ``KEYS_AT_A_TIME`` keys."""
+    row = key = 0
+    block: list[tuple[int, int]] = []
+    left = [*reversed(runs)]
+    while left or block:
+        room = KEYS_AT_A_TIME - sum(keys for keys, _ in block)
+        if left and room:
+            keys, rows = left.pop()
+            block.append((min(keys, room), rows))
+            if keys > room:
+                left.append((keys - room, rows))
+            continue
+        ends = row + sum(keys * rows for keys, rows in block), key + sum(keys for keys, _ in block)
+        yield slice(row, ends[0]), slice(key, ends[1]), tuple(block)
+        (row, key), block = ends, []
 
 
 def _grouped(vectors: Tensor, keys: slice) -> Tensor:

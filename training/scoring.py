@@ -22,6 +22,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS, dataset_schema, prediction_schema
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, data_path
+from training.allocator import keep_freed_memory
 from training.config import ClusterConfig, Precision
 from training.dataset import batch_columns
 from training.forecast import PointRule
@@ -206,6 +207,7 @@ def write_parquet(
 class _Worker:
     def __init__(self, function: Callable[[FileEntry], Any], threads: int) -> None:
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self.function = function
 
     def run(self, entry: FileEntry) -> Any:

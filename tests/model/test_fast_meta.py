@@ -168,3 +168,17 @@ def test_grouped_rows_lie_key_by_key(keys: list[list[int]]) -> None:
     assert ids[grouped.order].tolist() == repeated
     assert sizes == sorted(Counter(map(tuple, keys)).values())
     assert [rows for _, rows in grouped.runs] == sorted({rows for _, rows in grouped.runs})
+
+
+@given(keys=st.lists(st.integers(0, 30), max_size=60), at_a_time=st.integers(1, 9))
+@random_sizes
+def test_without_gradients_keys_come_in_blocks(keys: list[int], at_a_time: int) -> None:
+    runs = group_rows(torch.tensor(keys, dtype=torch.int32).view(-1, 1)).runs
+    distinct = sum(count for count, _ in runs)
+    h, s = torch.randn(len(keys), 2, 3).double(), torch.randn(distinct, 4).double()
+    by_s, always = torch.randn(3, 5, 4).double(), torch.randn(3, 5).double()
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(generated, "KEYS_AT_A_TIME", at_a_time)
+        blocks = generated.generated_product(h, s, by_s, always, runs)
+    whole = generated.generated_product(h, s, by_s, always, runs)
+    torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
