@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PETASTORM := .venv-petastorm
+PEER := .venv-peer
 CONFIG ?= jobs/configs/complete_journey.toml
 SET ?=
 COMPOSE ?= docker compose
@@ -13,8 +14,8 @@ export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint unit test-cluster petastorm readme bench-etl venv venv-petastorm wheel clean
-.PHONY: cluster-secrets cluster-demo cluster-daily
+.PHONY: help demo test lint unit test-cluster petastorm readme venv venv-petastorm wheel clean
+.PHONY: bench-etl bench-train bench-predict cluster-secrets cluster-demo cluster-daily
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +55,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(call install,$(VENV),constraints.txt,'.[etl$(,)training$(,)demo$(,)dev]')
 	@touch $@
 
+$(PEER)/.ready:
+	@$(call check-python)
+	@$(call check-disk)
+	@echo "setting up $(PEER) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(PEER)
+	@$(PEER)/bin/python -m pip install -q deep-rec-kit==1.0.2 tensorflow-cpu==2.15.1 || { echo 'error: the peer could not be installed: check the network (or PIP_INDEX_URL) and run the same command again' >&2; exit 2; }
+	@touch $@
+
 $(PETASTORM)/.ready: pyproject.toml constraints-petastorm.txt
 	@$(call check-python)
 	@$(call check-disk)
@@ -64,6 +73,12 @@ $(PETASTORM)/.ready: pyproject.toml constraints-petastorm.txt
 
 bench-etl: venv ## the dataset build beside plain and naive PySpark and Polars (about 6 minutes on 2 cores)
 	@$(BIN)/python -m benchmarks.etl
+
+bench-train: venv $(PEER)/.ready ## training steps per core: ours, the bmm twin, the public peer (15 minutes)
+	@$(BIN)/python -m benchmarks.train.run
+
+bench-predict: venv ## a day's predictions, Parquet to Parquet, on two cores (5 minutes)
+	@$(BIN)/python -m benchmarks.predict.run
 
 wheel: venv ## dist/: the wheel, and as .zip, the only name that spark-submit --py-files takes to the workers
 	@$(BIN)/python -m build --wheel -o dist .

@@ -1,7 +1,7 @@
 """The predictive distribution of a task: a mass at zero, and a discretised logistic of log1p(label) over bins.
 
-Letters: B rows, M tasks, K positive bins, K1 = K + 1 outcomes: zero, then the bins in order, C forecasts to choose
-from, Q quantiles.
+Letters: B rows, M tasks, N some of them, K positive bins, K1 = K + 1 outcomes: zero, then the bins in order,
+C forecasts to choose from, Q quantiles.
 """
 
 from collections.abc import Sequence
@@ -44,16 +44,20 @@ class Bins(nn.Module):
         self.values: Tensor
         """[M, K1], the label that stands for each outcome"""
 
-    def outcomes(self, labels: Float[Tensor, "B M"]) -> Int[Tensor, "B M"]:
-        """0 for a label of 0, else 1 + its bin."""
-        positions = torch.searchsorted(self.edges, labels.log1p().T.contiguous(), right=True).T
+    def outcomes(self, labels: Float[Tensor, "B N"], tasks: slice = slice(None)) -> Int[Tensor, "B N"]:
+        """0 for a label of 0, else 1 + its bin; of the N ``tasks``, all by default."""
+        positions = torch.searchsorted(self.edges[tasks].contiguous(), labels.log1p().T.contiguous(), right=True).T
         return torch.where(labels > 0, positions, 0)
 
     def log_masses(
-        self, positive: Float[Tensor, "B M"], location: Float[Tensor, "B M"], log_scale: Float[Tensor, "B M"]
-    ) -> Float[Tensor, "B M K1"]:
+        self,
+        positive: Float[Tensor, "B N"],
+        location: Float[Tensor, "B N"],
+        log_scale: Float[Tensor, "B N"],
+        tasks: slice = slice(None),
+    ) -> Float[Tensor, "B N K1"]:
         """log p of every outcome, from the log-odds of a positive label and the logistic's location and log-scale."""
-        scaled = (self.edges - location.unsqueeze(-1)) * (-log_scale).exp().unsqueeze(-1)
+        scaled = (self.edges[tasks] - location.unsqueeze(-1)) * (-log_scale).exp().unsqueeze(-1)
         low, high = scaled[..., :-1], scaled[..., 1:]
         # sigma(b) - sigma(a) = sigma(b) sigma(-a) (1 - e^(a - b))
         inside = functional.logsigmoid(high) + functional.logsigmoid(-low) + torch.log(-torch.expm1(low - high))

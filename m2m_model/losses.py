@@ -1,6 +1,6 @@
 """The joint loss (eq. 19) of the tasks' losses, by default Poisson losses (eq. 20), and two L2 terms.
 
-Letters: B rows, M tasks, N tasks of one kind, P parameters of a forecast, S scenarios and the unseen one.
+Letters: B rows, M tasks, N some of them, P parameters of a forecast, S scenarios and the unseen one.
 """
 
 from collections.abc import Callable
@@ -90,31 +90,38 @@ class JointLoss:
         self.cell_weights = cell_weights(statistics)
         self.mean_exposures = (statistics.exposure_sums / statistics.rows).clamp(min=1e-30)
 
-    def __call__(self, parameters: Float[Tensor, "B M P"], batch: Batch) -> Float[Tensor, ""]:
-        terms = self.terms(parameters, batch)
+    def __call__(
+        self, parameters: Float[Tensor, "B N P"], batch: Batch, tasks: slice = slice(None)
+    ) -> Float[Tensor, ""]:
+        """Of the N ``tasks`` that ``parameters`` are of, all by default."""
+        terms = self.terms(parameters, batch, tasks)
         if self.model.log_variance is not None:
-            terms = (terms - self._perfect(batch)) * (-self.model.log_variance).exp() + self.model.log_variance
+            log_variance = self.model.log_variance[tasks]
+            terms = (terms - self._perfect(batch, tasks)) * (-log_variance).exp() + log_variance
         return terms.sum()
 
-    def terms(self, parameters: Float[Tensor, "B M P"], batch: Batch) -> Float[Tensor, "B M"]:
+    def terms(
+        self, parameters: Float[Tensor, "B N P"], batch: Batch, tasks: slice = slice(None)
+    ) -> Float[Tensor, "B N"]:
         """Each row's loss of each task, lambda_t included."""
-        value, config = parameters[..., VALUE], self.config
+        value, labels, config = parameters[..., VALUE], batch.labels[:, tasks], self.config
         columns = []
-        for index, task in enumerate(self.tasks):
-            column = LIKELIHOODS[task.kind](value[:, [index]], batch.labels[:, [index]]).squeeze(1)
+        for position, index in enumerate(range(len(self.tasks))[tasks]):
+            column = LIKELIHOODS[self.tasks[index].kind](value[:, [position]], labels[:, [position]]).squeeze(1)
             columns.append(column * self._likelihood_weights(batch, index))
         terms = torch.stack(columns, dim=1)
-        amounts = self.model.output.amounts
+        amounts = self.model.output.amounts[tasks]
         if config.l1 or config.l1_log:
             # Log-odds are left out before the exponential: where() would not keep its infinities out of gradients.
             forecast = value.masked_fill(~amounts, 0.0).exp()
-            errors = config.l1 * (forecast - batch.labels).abs() * self.cell_weights[batch.scenario]
-            log_errors = config.l1_log * (forecast.log1p() - batch.labels.log1p()).abs()
+            errors = config.l1 * (forecast - labels).abs() * self.cell_weights[batch.scenario][:, tasks]
+            log_errors = config.l1_log * (forecast.log1p() - labels.log1p()).abs()
             terms = terms + torch.where(amounts, errors + log_errors, 0.0)
         if config.distribution and self.model.output.bins is not None:
             bins = self.model.output.bins
-            masses = bins.log_masses(*parameters[..., VALUE + 1 :].unbind(dim=-1))
-            chosen = masses.gather(-1, bins.outcomes(batch.labels).unsqueeze(-1)).squeeze(-1)
+            positive, location, log_scale = parameters[..., VALUE + 1 :].unbind(dim=-1)
+            masses = bins.log_masses(positive, location, log_scale, tasks)
+            chosen = masses.gather(-1, bins.outcomes(labels, tasks).unsqueeze(-1)).squeeze(-1)
             terms = terms - config.distribution * torch.where(amounts, chosen, 0.0)
         return terms
 
@@ -124,10 +131,10 @@ class JointLoss:
             weight = weight * self.config.likelihood
         return weight * batch.exposure[:, index] / self.mean_exposures[index]
 
-    def _perfect(self, batch: Batch) -> Float[Tensor, "B M"]:
+    def _perfect(self, batch: Batch, tasks: slice) -> Float[Tensor, "B N"]:
         columns = [
-            PERFECT[task.kind](batch.labels[:, index]) * self._likelihood_weights(batch, index)
-            for index, task in enumerate(self.tasks)
+            PERFECT[self.tasks[index].kind](batch.labels[:, index]) * self._likelihood_weights(batch, index)
+            for index in range(len(self.tasks))[tasks]
         ]
         return torch.stack(columns, dim=1)
 
@@ -156,17 +163,6 @@ def parameter_groups(model: nn.Module) -> ParameterGroups:
         if parameter not in left_out and name.rpartition(".")[2] not in ("bias", "log_variance")
     ]
     return ParameterGroups(tuple(meta), tuple(network))
-
-
-def l2_penalty(model: nn.Module, *, meta: float, network: float) -> Float[Tensor, ""]:
-    """``meta * |W_1|^2 + network * |W_2|^2``, see :func:`parameter_groups`."""
-    groups = parameter_groups(model)
-    penalty = torch.zeros(())
-    for coefficient, parameters in ((meta, groups.meta), (network, groups.network)):
-        if coefficient > 0:
-            for parameter in parameters:
-                penalty = penalty + coefficient * parameter.square().sum()
-    return penalty
 
 
 def _parameters_of(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[nn.Parameter]:

@@ -1,108 +1,131 @@
 """The meta learning mechanism (4.2): layers whose weights are generated from scenario knowledge.
 
-Letters: B rows, M tasks, U meta units (M, or 1 when tasks share one), N tails of a unit (1, or M when shared),
-R input vectors per unit and row, k expert views, V view dimension, D dimension of a meta unit, S dimension of the
-scenario knowledge S~, S1 = S + 1: S~ followed by a one, so that a single product gives ``V S~ + v``.
+Letters: B rows, Q distinct keys of rows, N tasks of a unit (1, or all M when tasks share one), R input vectors of a
+row, k expert views, V view dimension, D dimension of a meta unit, S dimension of the scenario knowledge S~.
+
+Knowledge is given once per key, ``runs`` says which rows have which: rows with equal ids have equal generated weights.
+Without ``runs`` row i has knowledge i.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from m2m_model.generated import Runs, generated_product, per_row
+
 KNOWLEDGE_SHARE = 0.1
 """Initial size of what a unit-variance S~ adds to a generated weight, relative to the part that is always there."""
 
 
-class MetaUnit(nn.Module):
-    """Meta_u(h), eq. 9-13: K layers ``h <- sigma(W h + b)`` with ``W = V_w S~ + v_w`` and ``b = V_b S~ + v_b``.
-
-    U units run side by side. Generation starts from a He-initialised ``v_w`` and a small ``V_w``: drawn the usual way,
-    ``V_w`` makes first forecasts of e^139 at the paper's sizes. A generator holds V and v together, v as the last of
-    its S1 maps.
-
-    ``tails`` are the ends of input vectors that are the same for all rows (T_t in eq. 14). Each of a unit's N tails is
-    put after each of its R vectors. Their part of W h is linear in S~ whatever the row, so it joins the generated
-    bias, and that part of W is never made.
+class Generator(nn.Module):
+    """``Reshape(V S~ + v)``, eq. 11-12: a matrix of ``rows`` x ``columns`` from S~, held as V and v.
 
     Shape:
-        h [U or 1, B, R, D - Z], knowledge [B, S], tails [U, N, Z] -> [U, B, N * R, D]; without tails Z = 0, N = 1
+        [Q, S] -> [Q, rows, columns]
     """
 
-    def __init__(self, *, units: int, dim: int, knowledge_dim: int, layers: int) -> None:
+    def __init__(self, rows: int, columns: int, knowledge_dim: int, *, always: float, by_scenario: float) -> None:
+        super().__init__()
+        scale = by_scenario / math.sqrt(knowledge_dim)
+        self.by_scenario = nn.Parameter(torch.randn(rows, columns, knowledge_dim) * scale)
+        self.always = nn.Parameter(torch.randn(rows, columns) * always)
+
+    def forward(self, knowledge: Float[Tensor, "Q S"]) -> Float[Tensor, "Q X Y"]:
+        flat = functional.linear(knowledge, self.by_scenario.flatten(0, 1), self.always.flatten())
+        return flat.view(-1, *self.always.shape)
+
+
+class MetaUnit(nn.Module):
+    """Meta(h), eq. 9-13: K layers ``h <- sigma(W h + b)`` with ``W = V_w S~ + v_w`` and ``b = V_b S~ + v_b``.
+
+    Generation starts from a He-initialised ``v_w`` and a small ``V_w``: drawn the usual way, ``V_w`` makes first
+    forecasts of e^139 at the paper's sizes.
+
+    ``tails`` are the ends of input vectors that are the same for all rows (T_t in eq. 14), the first layer's last
+    ``tail_dim`` inputs. Each of the N tails is put after each of the R vectors. Their part of W h is linear in S~
+    whatever the row, so it joins the generated bias, and that part of W is never made.
+
+    Shape:
+        h [B, R, D - tail_dim], knowledge [Q, S], tails [N, tail_dim] -> [B, N * R, D]; N = 1 without tails
+    """
+
+    def __init__(self, *, dim: int, knowledge_dim: int, layers: int, tail_dim: int = 0) -> None:
         super().__init__()
         he = math.sqrt(2 / dim)
-        self.weight_generators = nn.ParameterList(
-            _generator(units, knowledge_dim, dim, dim, always=he, by_scenario=KNOWLEDGE_SHARE * he)
-            for _ in range(layers)
-        )
-        self.bias_generators = nn.ParameterList(
-            _generator(units, knowledge_dim, 1, dim, always=0.0, by_scenario=KNOWLEDGE_SHARE * he)
-            for _ in range(layers)
-        )
+
+        def generator(rows: int, *, always: float) -> Generator:
+            return Generator(rows, dim, knowledge_dim, always=always, by_scenario=KNOWLEDGE_SHARE * he)
+
+        inputs = [dim - tail_dim, *[dim] * (layers - 1)]
+        self.weight_generators = nn.ModuleList(generator(rows, always=he) for rows in inputs)
+        self.tail_generator = generator(tail_dim, always=he) if tail_dim else None
+        self.bias_generators = nn.ModuleList(generator(1, always=0.0) for _ in range(layers))
 
     def forward(
         self,
-        h: Float[Tensor, "#U B R X"],
-        knowledge: Float[Tensor, "B S"],
-        tails: Float[Tensor, "U N Z"] | None = None,
-    ) -> Float[Tensor, "U B NR D"]:
-        s = functional.pad(knowledge, (0, 1), value=1.0)
-        for v_w, v_b in zip(self.weight_generators, self.bias_generators, strict=True):
-            if tails is not None:
-                v_w, v_tail = v_w.tensor_split([h.shape[-1]], dim=2)
-                v_b, tails = v_b + tails.unsqueeze(1) @ v_tail, None
-            wh, b = generated_product(h, s, v_w), generate(s, v_b)
-            h = functional.leaky_relu(wh.unsqueeze(2) + b.unsqueeze(3)).flatten(2, 3)
+        h: Float[Tensor, "B R X"],
+        knowledge: Float[Tensor, "Q S"],
+        tails: Float[Tensor, "N Z"] | None = None,
+        runs: Runs | None = None,
+    ) -> Float[Tensor, "B NR D"]:
+        runs = ((len(knowledge), 1),) if runs is None else runs
+        generators = zip(_generators(self.weight_generators), self.bias_generators, strict=True)
+        for layer, (weight, bias) in enumerate(generators):
+            b = bias(knowledge)
+            if layer == 0 and tails is not None:
+                b = b + self._of_tails(tails, knowledge)
+            wh = generated_product(h, knowledge, weight.by_scenario, weight.always, runs)
+            h = functional.leaky_relu(wh.unsqueeze(1) + per_row(b, runs).unsqueeze(2)).flatten(1, 2)
         return h
 
-
-def generate(s: Float[Tensor, "B S1"], generator: Float[Tensor, "U S1 X Y"]) -> Float[Tensor, "U B X Y"]:
-    """Eq. 11-12: ``Reshape(V S~ + v)``."""
-    made = s.expand(len(generator), -1, -1) @ generator.flatten(2)
-    return made.view(len(generator), len(s), *generator.shape[2:])
-
-
-def generated_product(
-    h: Float[Tensor, "#U B R X"], s: Float[Tensor, "B S1"], generator: Float[Tensor, "U S1 X Y"]
-) -> Float[Tensor, "U B R Y"]:
-    """W h with a generated W. For one vector a row (S~ (x) h) is multiplied instead: the same sum, W never made."""
-    if h.shape[2] > 1:
-        return h @ generate(s, generator)
-    outer = s.unsqueeze(-1) * h  # [U, B, S1, X]
-    return (outer.flatten(2) @ generator.flatten(1, 2)).unsqueeze(2)
+    def _of_tails(self, tails: Float[Tensor, "N Z"], knowledge: Float[Tensor, "Q S"]) -> Float[Tensor, "Q N D"]:
+        """The tails' part of W h: the same sum, over the tail first."""
+        assert self.tail_generator is not None, "the unit was made without tail_dim"
+        by_scenario = tails @ self.tail_generator.by_scenario.flatten(1)
+        always = tails @ self.tail_generator.always
+        flat = functional.linear(knowledge, by_scenario.view(always.numel(), -1), always.flatten())
+        return flat.view(-1, *always.shape)
 
 
-def _generator(units: int, knowledge_dim: int, rows: int, columns: int, *, always: float, by_scenario: float) -> Tensor:
-    """[units, knowledge_dim + 1, rows, columns]: V for a unit-variance S~ of this dimension, then v."""
-    generator = torch.randn(units, knowledge_dim + 1, rows, columns)
-    generator[:, :-1] *= by_scenario / math.sqrt(knowledge_dim)
-    generator[:, -1] *= always
-    return generator
+def _generators(modules: nn.ModuleList) -> Iterator[Generator]:
+    for module in modules:
+        assert isinstance(module, Generator)
+        yield module
 
 
 class MetaAttention(nn.Module):
     """Eq. 14-16: ``a_ti = v^T Meta_t([E_i || T_t])``, softmax over expert views, ``R_t = sum_i alpha_ti E_i``.
 
+    Computes the tasks of one ``unit``: of task t = unit, or of all tasks where they share unit 0.
+
     Shape:
-        experts [B, k, V], tasks [M, V], knowledge [B, S] -> [B, M, V]
+        experts [B, k, V], tasks [N, V], knowledge [Q, S] -> [B, N, V]
     """
 
-    def __init__(self, *, tasks: int, shared: bool, view_dim: int, knowledge_dim: int, layers: int) -> None:
+    def __init__(self, *, units: int, view_dim: int, knowledge_dim: int, layers: int) -> None:
         super().__init__()
-        self.shared = shared
-        self.meta = MetaUnit(units=1 if shared else tasks, dim=2 * view_dim, knowledge_dim=knowledge_dim, layers=layers)
-        self.v = nn.Parameter(torch.randn(2 * view_dim) / math.sqrt(2 * view_dim))
+        dim = 2 * view_dim
+        self.metas = nn.ModuleList(
+            MetaUnit(dim=dim, knowledge_dim=knowledge_dim, layers=layers, tail_dim=view_dim) for _ in range(units)
+        )
+        self.v = nn.Parameter(torch.randn(dim) / math.sqrt(dim))
 
     def forward(
-        self, experts: Float[Tensor, "B k V"], tasks: Float[Tensor, "M V"], knowledge: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B M V"]:
-        tails = tasks.unsqueeze(0 if self.shared else 1)
-        hidden = self.meta(experts.unsqueeze(0), knowledge, tails)
-        a = (hidden @ self.v).unflatten(2, (-1, experts.shape[1]))  # [U, B, N, k] with U * N = M
-        alpha: Tensor = a.transpose(0, 1).flatten(1, 2).softmax(dim=-1)
+        self,
+        experts: Float[Tensor, "B k V"],
+        tasks: Float[Tensor, "N V"],
+        knowledge: Float[Tensor, "Q S"],
+        runs: Runs | None = None,
+        *,
+        unit: int = 0,
+    ) -> Float[Tensor, "B N V"]:
+        hidden = self.metas[unit](experts, knowledge, tasks, runs)
+        a = (hidden @ self.v).view(len(experts), len(tasks), experts.shape[1])
+        alpha: Tensor = a.softmax(dim=-1)
         return alpha @ experts
 
 
@@ -110,7 +133,7 @@ class StaticAttention(nn.Module):
     """Eq. 14-16 without generated weights (the ablation): ``a_ti = v^T sigma(W [E_i || T_t] + b)``, W the same for all.
 
     Shape:
-        experts [B, k, V], tasks [M, V], knowledge [B, S] (not used) -> [B, M, V]
+        experts [B, k, V], tasks [N, V]; knowledge, runs and unit are not used -> [B, N, V]
     """
 
     def __init__(self, *, view_dim: int) -> None:
@@ -119,8 +142,14 @@ class StaticAttention(nn.Module):
         self.v = nn.Parameter(torch.randn(2 * view_dim) / math.sqrt(2 * view_dim))
 
     def forward(
-        self, experts: Float[Tensor, "B k V"], tasks: Float[Tensor, "M V"], knowledge: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B M V"]:
+        self,
+        experts: Float[Tensor, "B k V"],
+        tasks: Float[Tensor, "N V"],
+        knowledge: Float[Tensor, "Q S"],
+        runs: Runs | None = None,
+        *,
+        unit: int = 0,
+    ) -> Float[Tensor, "B N V"]:
         of_expert, of_task = self.hidden.weight.chunk(2, dim=1)
         from_experts = experts @ of_expert.T
         from_tasks = functional.linear(tasks, of_task, self.hidden.bias)
@@ -132,23 +161,31 @@ class StaticAttention(nn.Module):
 class MetaTower(nn.Module):
     """Eq. 17-18: ``L <- sigma(Meta_j(L) + L)``, j = 1 .. L, each layer with a meta unit of its own.
 
+    Computes the N tasks of one ``unit``, see :class:`MetaAttention`: they are the vectors that it has of each row.
+
     Shape:
-        [B, M, V], knowledge [B, S] -> [B, M, V]
+        x [B, N, V], knowledge [Q, S] -> [B, N, V]
     """
 
-    def __init__(
-        self, *, tasks: int, shared: bool, view_dim: int, knowledge_dim: int, layers: int, tower_layers: int
-    ) -> None:
+    def __init__(self, *, units: int, view_dim: int, knowledge_dim: int, layers: int, tower_layers: int) -> None:
         super().__init__()
-        self.shared = shared
         self.metas = nn.ModuleList(
-            MetaUnit(units=1 if shared else tasks, dim=view_dim, knowledge_dim=knowledge_dim, layers=layers)
-            for _ in range(tower_layers)
+            nn.ModuleList(
+                MetaUnit(dim=view_dim, knowledge_dim=knowledge_dim, layers=layers) for _ in range(tower_layers)
+            )
+            for _ in range(units)
         )
 
-    def forward(self, x: Float[Tensor, "B M V"], knowledge: Float[Tensor, "B S"]) -> Float[Tensor, "B M V"]:
-        # All tasks are vectors of the one unit, or each task is the one vector of its own.
-        h = x.unsqueeze(0) if self.shared else x.transpose(0, 1).unsqueeze(2)
-        for meta in self.metas:
-            h = functional.leaky_relu(meta(h, knowledge) + h)
-        return h.squeeze(0) if self.shared else h.squeeze(2).transpose(0, 1)
+    def forward(
+        self,
+        x: Float[Tensor, "B N V"],
+        knowledge: Float[Tensor, "Q S"],
+        runs: Runs | None = None,
+        *,
+        unit: int = 0,
+    ) -> Float[Tensor, "B N V"]:
+        metas = self.metas[unit]
+        assert isinstance(metas, nn.ModuleList)
+        for meta in metas:
+            x = functional.leaky_relu(meta(x, knowledge, None, runs) + x)
+        return x

@@ -1,6 +1,7 @@
 """From a task's representation to the parameters of its forecast, and from those to the forecasts.
 
-Letters: B rows, M tasks, V view dimension, H history values of a task, P parameters of a forecast, Q quantiles.
+Letters: B rows, M tasks, N of them, V view dimension, H history values of a task, P parameters of a forecast,
+Q quantiles.
 """
 
 import math
@@ -44,7 +45,8 @@ class Output(nn.Module):
     clamp. Without an offset its bias starts at the log of the mean training label (binary: log-odds).
 
     Shape:
-        x [B, M, V], history [B, M, H] -> [B, M, P]; P = 4 with a distribution, else 1
+        x [B, N, V] of the N ``tasks`` (default: all M), history [B, M, H] -> [B, N, P]; P = 4 with a distribution,
+        else 1
     """
 
     def __init__(self, spec: DatasetSpec, dim: int, *, offset: bool, distribution: bool) -> None:
@@ -67,15 +69,18 @@ class Output(nn.Module):
         self.amounts: Tensor
         self.ceiling: Tensor
 
-    def forward(self, x: Float[Tensor, "B M V"], history: Float[Tensor, "B M H"]) -> Float[Tensor, "B M P"]:
-        parameters = torch.stack([(x * weight).sum(dim=-1) for weight in self.weight], dim=-1) + self.bias.T
+    def forward(
+        self, x: Float[Tensor, "B N V"], history: Float[Tensor, "B M H"], tasks: slice = slice(None)
+    ) -> Float[Tensor, "B N P"]:
+        weights, binary = self.weight[:, tasks], self.binary[tasks]
+        parameters = torch.stack([(x * weight).sum(dim=-1) for weight in weights], dim=-1) + self.bias[:, tasks].T
         value, *shape = parameters.unbind(dim=-1)
         if self.offset:
-            level = recent_level(history, self.spec)
-            value = value + torch.where(self.binary, level.clamp(max=0.999).logit(), level.log())
+            level = recent_level(history, self.spec)[:, tasks]
+            value = value + torch.where(binary, level.clamp(max=0.999).logit(), level.log())
             # The odds of any label grow with the expected one.
             shape = [shape[0] + level.log(), shape[1] + level.log1p(), shape[2]] if shape else []
-        value = torch.minimum(value, self.ceiling)
+        value = torch.minimum(value, self.ceiling[tasks])
         if shape:
             shape[2] = shape[2].clamp(*SCALE_RANGE)
         return torch.stack([value, *shape], dim=-1)
@@ -86,7 +91,8 @@ class Output(nn.Module):
         centre = torch.where(self.binary, value.sigmoid(), value.exp())
         if self.bins is None:
             return Forecasts(centre, centre, centre, centre.new_zeros(*centre.shape, 0))
-        masses, values = self.bins.log_masses(*shape).exp(), self.bins.values.double()
+        positive, location, log_scale = shape
+        masses, values = self.bins.log_masses(positive, location, log_scale).exp(), self.bins.values.double()
         spread = quantiles(masses, values, list(QUANTILES.values()))
         return Forecasts(
             mean=torch.where(self.amounts, means(masses, values), centre),

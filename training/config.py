@@ -9,6 +9,8 @@ from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.locations import Location
 from training.engagement.config import EngagementConfig
 
+Precision = Literal["fp32", "bf16"]
+
 
 class TrainConfig(StrictConfig):
     """Optimisation; the defaults are the paper's (5.1.3)."""
@@ -21,6 +23,8 @@ class TrainConfig(StrictConfig):
     betas: tuple[float, float] = (0.9, 0.998)
     eps: float = 1e-9
     clip_value: float = Field(default=3.0, gt=0)
+    precision: Precision = "fp32"
+    """Of matrix products and generated weights, in training and validation; weights, loss and optimizer stay fp32."""
     l2_meta: float = Field(default=0.0, ge=0)
     """alpha of eq. 19 for W1, the meta units' parameters."""
     l2_network: float = Field(default=0.0, ge=0)
@@ -38,6 +42,9 @@ class ReaderConfig(StrictConfig):
     name: Literal["parquet", "ray_data", "petastorm"] = "parquet"
     shuffle_blocks: int = Field(default=16, ge=1)
     """Row groups mixed together before rows are dealt into batches; bounds memory."""
+    group_rows: int = Field(default=1, ge=1)
+    """Up to so many rows of one knowledge key follow each other, so that batches generate fewer weights; 1: a plain
+    shuffle. Larger ``shuffle_blocks`` find more rows of a key. The Parquet reader's alone."""
 
 
 class ClusterConfig(StrictConfig):
@@ -50,7 +57,10 @@ class ClusterConfig(StrictConfig):
 
 class PredictConfig(StrictConfig):
     actors: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=2048, ge=1)
+    batch_size: int = Field(default=32_768, ge=1)
+    """Rows read at a time, and scored in the order of their knowledge keys; bounds memory."""
+    precision: Precision = "fp32"
+    """Of a model's matrix products and generated weights."""
     grace_seconds: float = Field(default=3600.0, ge=0)
 
 

@@ -4,14 +4,14 @@ A mean is not a median: NMAE rewards medians, and a tiny positive forecast of a 
 and metric a rule sets forecasts below a threshold to 0 and multiplies the others by a scale, both fitted on validation
 rows: ``point`` for NMAE, ``smape`` for SMAPE. A binary task is decided: 1 from a probability of one half on.
 
-Letters: N rows, M tasks, Q quantiles.
+Letters: N rows, K of them, M tasks, Q quantiles.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 from m2m_model.contracts.config import StrictConfig
@@ -36,6 +36,9 @@ class Forecasts(NamedTuple):
     def single(cls, values: Float[np.ndarray, "N M"]) -> Self:
         """Of a forecaster with one number for all purposes."""
         return cls(values, values, values, np.zeros((*values.shape, 0)))
+
+    def take(self, rows: Int[np.ndarray, "K"]) -> "Forecasts":
+        return Forecasts(*(field[rows] for field in self))
 
     @classmethod
     def concatenate(cls, parts: list["Forecasts"]) -> Self:

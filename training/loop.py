@@ -18,9 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
-from m2m_model.losses import l2_penalty
 from training.config import TrainConfig
+from training.optimizer import make_optimizer
 from training.readers.base import Progress, Reader
+from training.step import TaskByTask, backward_by_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class Loop:
     add up their row counts first, and a rank that ran out of rows takes part with none until all have.
 
     Args:
-        loss: (the model's output for a batch, the batch) -> the loss summed over its rows.
+        loss: (the model's output for some tasks of a batch, the batch, these tasks) -> the loss summed over its rows.
         save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps.
         tell: called on rank 0 after every step and epoch.
     """
@@ -101,7 +102,7 @@ class Loop:
         self,
         *,
         model: nn.Module,
-        loss: Callable[[Tensor, Batch], Tensor],
+        loss: Callable[[Tensor, Batch, slice], Tensor],
         spec: DatasetSpec,
         config: TrainConfig,
         train: Reader,
@@ -114,9 +115,8 @@ class Loop:
         self.save, self.tell = save, tell
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.parallel = DistributedDataParallel(model) if self.world > 1 else model
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
-        )
+        self.optimizer = make_optimizer(model, config)
+        self.bf16 = config.precision == "bf16"
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
         self.blank = blank_row(spec)
@@ -156,27 +156,44 @@ class Loop:
 
     def _step(self, batch: Batch | None, rows: int) -> float:
         """One optimizer step over ``rows`` rows of all ranks; returns their summed loss."""
-        local = self._loss_sum(self.parallel, batch)
-        if not torch.isfinite(local):
+        # DDP averages over ranks; times world / rows makes that the mean over all rows.
+        scale = self.world / rows
+        body = getattr(self.model, "body", None)
+        if self.world == 1 and batch is not None and isinstance(body, TaskByTask):
+            local = self._backward_by_task(body, batch, scale)
+        else:
+            loss = self._finite(self._loss_sum(self.parallel, batch) * scale)
+            loss.backward()  # type: ignore[no-untyped-call]
+            local = loss.item()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return self._total([local / scale])[0]
+
+    def _backward_by_task(self, body: TaskByTask, batch: Batch, scale: float) -> float:
+        """The same gradients, of one group of tasks after the other, each updated at once."""
+
+        output: Any = self.model.output
+
+        def loss(views: Float[Tensor, "B N V"], tasks: slice) -> Float[Tensor, ""]:
+            parameters = output(views, batch.history, tasks)
+            return self._finite(self.loss(parameters, batch, tasks) * scale)
+
+        return backward_by_task(body, batch, loss, self.optimizer.step, bf16=self.bf16)
+
+    def _finite(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        if not torch.isfinite(loss):
             raise UserError(
-                f"the loss is {local.item()} at step {self.state.step + 1} of epoch {self.state.epoch + 1}: "
+                f"the loss is {loss.item()} at step {self.state.step + 1} of epoch {self.state.epoch + 1}: "
                 "lower train.learning_rate or set model.offset"
             )
-        # DDP averages over ranks; times world / rows makes that the mean over all rows.
-        loss = local * (self.world / rows) + l2_penalty(
-            self.model, meta=self.config.l2_meta, network=self.config.l2_network
-        )
-        self.optimizer.zero_grad(set_to_none=False)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip_value)
-        self.optimizer.step()
-        return self._total([local.item()])[0]
+        return loss
 
     def _loss_sum(self, model: nn.Module, batch: Batch | None) -> Float[Tensor, ""]:
         rows = self.blank if batch is None else batch
-        output: Tensor = model(rows)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            output: Tensor = model(rows)
         taken = slice(0, 0 if batch is None else len(batch))
-        return self.loss(output[taken], rows.select(taken))
+        return self.loss(output[taken], rows.select(taken), slice(None))
 
     def _validate(self) -> float:
         """Mean loss over all validation rows; ranks may have unequally many, there is no step to agree on."""

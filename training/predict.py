@@ -46,7 +46,7 @@ def predict_day(
     generation = new_generation()
     predict = Predict(
         source=Source(location=features, spec=model.spec, batch_size=config.batch_size),
-        forecaster=ModelForecaster(model.module),
+        forecaster=ModelForecaster(model.module, config.precision),
         rules=model.rules,
         version=model.version,
         out=out,

@@ -23,6 +23,7 @@ from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, new_generation
 from m2m_model.losses import JointLoss, LabelStatistics
 from m2m_model.zoo.registry import build_model
+from training.allocator import keep_freed_memory
 from training.board import Board, watching
 from training.checkpoint import load_checkpoint, newest_checkpoint, run_hash, save_checkpoint
 from training.config import TrainingConfig
@@ -113,6 +114,7 @@ def _worker(settings: dict[str, Any]) -> None:
     config, context = job.config, ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
+    keep_freed_memory()
     torch.manual_seed(config.train.seed)
     readers = {
         split: open_reader(

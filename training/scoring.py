@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from ray.util import ActorPool
+from torch import Tensor
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
@@ -22,11 +23,15 @@ from m2m_model.contracts.schema import KEYS, QUANTILES, dataset_schema, forecast
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, data_path
 from m2m_model.model import Model
-from training.config import ClusterConfig
+from training.allocator import keep_freed_memory
+from training.config import ClusterConfig, Precision
 from training.dataset import batch_columns, refuse_extension_types
 from training.forecast import ForecastRules, Forecasts
 from training.preflight import check_resources
 from training.progress import Display
+
+ROWS_AT_A_TIME = 2048
+"""Of a model's forward pass: its activations fit in cache."""
 
 
 class Forecaster(Protocol):
@@ -42,9 +47,14 @@ class Forecaster(Protocol):
 
 @dataclass(frozen=True)
 class ModelForecaster:
-    """The forecasts of a module."""
+    """The forecasts of a module.
+
+    Rows are scored in the order of their knowledge keys, so that rows of a key share what is generated from it; a
+    row's forecast does not depend on its batch beyond float rounding.
+    """
 
     module: Model
+    precision: Precision = "fp32"
 
     @property
     def quantiles(self) -> bool:
@@ -52,8 +62,19 @@ class ModelForecaster:
 
     def __call__(self, batch: Batch) -> Forecasts:
         self.module.eval()
+        order, parts = knowledge_order(batch), []
         with torch.inference_mode():
-            return Forecasts(*(part.numpy() for part in self.module.output.forecasts(self.module(batch))))
+            for rows in torch.split(order, ROWS_AT_A_TIME):
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+                    parameters = self.module(batch.select(rows))
+                parts.append(Forecasts(*(part.numpy() for part in self.module.output.forecasts(parameters))))
+        return Forecasts.concatenate(parts).take(order.argsort().numpy())
+
+
+def knowledge_order(batch: Batch) -> Int[Tensor, "N"]:
+    """The rows of a batch, those of a knowledge key (see ``m2m_model.generated``) side by side."""
+    keys = torch.cat([batch.scenario.unsqueeze(1), batch.attributes, batch.profile], dim=1)
+    return torch.unique(keys, dim=0, return_inverse=True)[1].argsort(stable=True) if len(batch) else torch.arange(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +231,7 @@ def write_parquet(
 class _Worker:
     def __init__(self, function: Callable[[FileEntry], Any], threads: int) -> None:
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self.function = function
 
     def run(self, entry: FileEntry) -> Any:

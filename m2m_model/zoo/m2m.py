@@ -1,11 +1,14 @@
 """M2M: the paper's model, read top to bottom.
 
-Letters: B rows, M tasks, V view dimension.
+Letters: B rows, M tasks, N of them, V view dimension, k expert views, Q distinct keys of scenario knowledge, S its
+dimension.
 """
 
-from typing import TypedDict
+from collections.abc import Iterator
+from typing import NamedTuple, TypedDict
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from m2m_model.backbone import Backbone, knowledge_ids, knowledge_sizes
@@ -13,20 +16,34 @@ from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.generated import Runs, group_rows
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
 from m2m_model.meta import MetaAttention, MetaTower, StaticAttention
 
 
 class MetaSizes(TypedDict):
-    tasks: int
-    shared: bool
+    units: int
     view_dim: int
     knowledge_dim: int
     layers: int
 
 
+class Trunk(NamedTuple):
+    """What tasks have in common; rows in the order of their keys (see ``m2m_model.generated``)."""
+
+    experts: Float[Tensor, "B k V"]
+    tasks: Float[Tensor, "M V"]
+    knowledge: Float[Tensor, "Q S"]
+    runs: Runs
+    position: Int[Tensor, "B"]
+    """Where each row of the batch lies in that order."""
+
+
 class M2M(nn.Module):
     """L_t of every task (eq. 18).
+
+    Given the trunk, tasks with meta units of their own have nothing more in common: ``task_groups`` are those that can
+    be computed, and trained, one after the other.
 
     Shape:
         Batch of B rows -> [B, M, V]
@@ -39,6 +56,8 @@ class M2M(nn.Module):
         super().__init__()
         self.config = config
         tasks, e, view_dim = len(spec.tasks), config.embedding_dim, config.view_dim
+        alone = not config.share_meta_across_tasks and (config.meta_attention or config.meta_tower)
+        self.task_groups = [slice(t, t + 1) for t in range(tasks)] if alone else [slice(0, tasks)]
         id_sizes = knowledge_sizes(config, spec)
         if not id_sizes:
             raise UserError(
@@ -51,8 +70,7 @@ class M2M(nn.Module):
         self.knowledge = ScenarioKnowledge(id_sizes, embedding_dim=e, knowledge_dim=config.knowledge_dim)
 
         sizes = MetaSizes(
-            tasks=tasks,
-            shared=config.share_meta_across_tasks,
+            units=len(self.task_groups),
             view_dim=view_dim,
             knowledge_dim=config.knowledge_dim,
             layers=config.meta_layers,
@@ -61,10 +79,30 @@ class M2M(nn.Module):
         self.tower = MetaTower(**sizes, tower_layers=config.tower_layers) if config.meta_tower else None
 
     def forward(self, batch: Batch) -> Float[Tensor, "B M V"]:
-        experts = self.experts(self.backbone(batch))  # E_i, eq. 6
-        tasks = self.task_views()  # T_t, eq. 7
-        knowledge = self.knowledge(knowledge_ids(self.config, batch))  # S~, eq. 8
-        x: Tensor = self.attention(experts, tasks, knowledge)  # R_t, eq. 14-16
+        trunk = self.trunk(batch)
+        return torch.cat([self.head(trunk, group) for group in range(len(self.task_groups))], dim=1)
+
+    def trunk(self, batch: Batch) -> Trunk:
+        """What all tasks have in common."""
+        keys = group_rows(knowledge_ids(self.config, batch))
+        return Trunk(
+            experts=self.experts(self.backbone(batch.select(keys.order))),  # E_i, eq. 6
+            tasks=self.task_views(),  # T_t, eq. 7
+            knowledge=self.knowledge(keys.ids),  # S~, eq. 8
+            runs=keys.runs,
+            position=keys.order.argsort(),
+        )
+
+    def head(self, trunk: Trunk, group: int) -> Float[Tensor, "B N V"]:
+        """L_t of the tasks of one group."""
+        tasks = trunk.tasks[self.task_groups[group]]
+        x: Tensor = self.attention(trunk.experts, tasks, trunk.knowledge, trunk.runs, unit=group)  # R_t, eq. 14-16
         if self.tower is not None:
-            x = self.tower(x, knowledge)  # L_t, eq. 17-18
-        return x
+            x = self.tower(x, trunk.knowledge, trunk.runs, unit=group)  # eq. 17-18
+        return x[trunk.position]
+
+    def own_parameters(self, group: int) -> Iterator[nn.Parameter]:
+        """The parameters of a task group's own meta units."""
+        for part in (self.attention, self.tower):
+            if isinstance(part, (MetaAttention, MetaTower)):
+                yield from part.metas[group].parameters()

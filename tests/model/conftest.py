@@ -13,7 +13,8 @@ from jaxtyping import jaxtyped
 from m2m_model import zoo
 
 TENSOR_MODULES = (
-    *("backbone", "distribution", "encoder", "history", "layers", "losses", "meta", "model", "output", "sequence"),
+    *("backbone", "distribution", "encoder", "generated", "history", "layers", "losses", "meta", "model", "output"),
+    "sequence",
     *(f"zoo.{module.name}" for module in pkgutil.iter_modules(zoo.__path__)),
 )
 

@@ -127,13 +127,13 @@ def test_ablations_remove_what_they_name_and_nothing_else() -> None:
     full = names()
     removed = {
         "body.tower.": names(meta_tower=False),
-        "body.attention.meta.": names(meta_attention=False),
+        "body.attention.metas.": names(meta_attention=False),
         "body.backbone.sequences.": names(transformer=False),
     }
     for part, left in removed.items():
         assert full - left
         assert all(name.startswith(part) for name in full - left)
-    assert removed["body.attention.meta."] - full == {"body.attention.hidden.weight", "body.attention.hidden.bias"}
+    assert removed["body.attention.metas."] - full == {"body.attention.hidden.weight", "body.attention.hidden.bias"}
     assert all(".attention." in name for name in full - removed["body.backbone.sequences."])
 
 
@@ -177,4 +177,4 @@ def test_user_mistakes_are_named() -> None:
 def test_shapes_are_checked_in_these_tests() -> None:
     """However the suite is run: a check that is silently off would let every annotation rot."""
     with pytest.raises(TypeCheckError):
-        build_model(SMALL, make_spec()).body.attention(torch.zeros(2, 3, 6), torch.zeros(3, 6), torch.zeros(4, 5))
+        build_model(SMALL, make_spec()).body.attention(torch.zeros(2, 3, 6), torch.zeros(1, 6), torch.zeros(2, 2, 5))

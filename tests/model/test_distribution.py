@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from m2m_model.contracts.schema import QUANTILES
 from m2m_model.distribution import Bins, bin_starts, bin_values, means, quantiles, smape_actions
 from m2m_model.history import recent_level
 from m2m_model.output import Output
@@ -104,7 +105,7 @@ def test_outputs_of_every_kind_start_at_what_the_history_says() -> None:
     history = torch.rand(5, 4, spec.history_size)
     forecasts = output.forecasts(output(torch.zeros(5, 4, 3), history))
     torch.testing.assert_close(forecasts.centre, recent_level(history, spec).double(), rtol=1e-4, atol=1e-4)
-    assert (forecasts.quantiles.shape, forecasts.smape.shape) == ((5, 4, 3), (5, 4))
+    assert (forecasts.quantiles.shape, forecasts.smape.shape) == ((5, 4, len(QUANTILES)), (5, 4))
     torch.testing.assert_close(forecasts.mean[:, 1:3], forecasts.centre[:, 1:3])  # rate and outcome
 
 

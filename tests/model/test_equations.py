@@ -11,25 +11,28 @@ from torch import Tensor
 
 from m2m_model.backbone import Backbone
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
-from m2m_model.meta import MetaAttention, MetaTower, MetaUnit, StaticAttention
+from m2m_model.meta import Generator, MetaAttention, MetaTower, MetaUnit, StaticAttention
 from m2m_model.sequence import SelfAttention, SequenceEncoder, pool
 from m2m_model.zoo.m2m import M2M
 from tests.model.factories import SMALL, make_batch, make_spec, shaken
 from tests.model.slow import assert_same_with_gradients, dims, double, few, leaky, random_sizes, slow_linear
 
 
-def slow_meta(unit: MetaUnit, u: int, h: Tensor, s: Tensor) -> Tensor:
-    """Eq. 9-13 for one row and one unit: W h + b with every element of W and b generated from s."""
-    for v_w, v_b in zip(unit.weight_generators, unit.bias_generators, strict=True):
-        *by_weight, always_w = v_w[u]
-        *by_bias, always_b = v_b[u, :, 0]
-        outputs = []
-        for o in range(len(always_b)):
-            total = always_b[o] + sum(s[j] * by_bias[j][o] for j in range(len(s)))
-            for i in range(len(h)):
-                total = total + h[i] * (always_w[i, o] + sum(s[j] * by_weight[j][i, o] for j in range(len(s))))
-            outputs.append(total)
-        h = leaky(torch.stack(outputs))
+def generated(generator: Generator, s: Tensor) -> list[list[Tensor]]:
+    """Eq. 11-12, one element at a time."""
+    return [
+        [always + sum(s[j] * by[j] for j in range(len(s))) for by, always in zip(row, always_row, strict=True)]
+        for row, always_row in zip(generator.by_scenario, generator.always, strict=True)
+    ]
+
+
+def slow_meta(unit: MetaUnit, h: Tensor, s: Tensor) -> Tensor:
+    """Eq. 9-13 for one row: W h + b with every element of W and b generated from s."""
+    for layer, (weight, bias) in enumerate(zip(unit.weight_generators, unit.bias_generators, strict=True)):
+        w, (b,) = generated(weight, s), generated(bias, s)
+        if layer == 0 and unit.tail_generator is not None:
+            w += generated(unit.tail_generator, s)
+        h = leaky(torch.stack([b[o] + sum(h[i] * w[i][o] for i in range(len(h))) for o in range(len(b))]))
     return h
 
 
@@ -77,15 +80,13 @@ def test_eq_8_scenario_knowledge() -> None:
     assert_same_with_gradients(module(ids), slow, module)
 
 
-@given(rows=few, units=few, vectors=few, dim=dims, knowledge=dims, layers=few)
+@given(rows=few, vectors=few, dim=dims, knowledge=dims, layers=few)
 @random_sizes
-def test_eq_9_to_13_meta_unit(rows: int, units: int, vectors: int, dim: int, knowledge: int, layers: int) -> None:
-    module = shaken(MetaUnit(units=units, dim=dim, knowledge_dim=knowledge, layers=layers))
-    h, s = double(units, rows, vectors, dim), double(rows, knowledge)
-    slow = torch.stack(
-        [slow_meta(module, u, h[u, b, r], s[b]) for u in range(units) for b in range(rows) for r in range(vectors)]
-    )
-    assert_same_with_gradients(module(h, s), slow.view(units, rows, vectors, dim), module, h, s)
+def test_eq_9_to_13_meta_unit(rows: int, vectors: int, dim: int, knowledge: int, layers: int) -> None:
+    module = shaken(MetaUnit(dim=dim, knowledge_dim=knowledge, layers=layers))
+    h, s = double(rows, vectors, dim), double(rows, knowledge)
+    slow = torch.stack([slow_meta(module, h[b, r], s[b]) for b in range(rows) for r in range(vectors)])
+    assert_same_with_gradients(module(h, s), slow.view(rows, vectors, dim), module, h, s)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -94,16 +95,18 @@ def test_eq_9_to_13_meta_unit(rows: int, units: int, vectors: int, dim: int, kno
 def test_eq_14_to_16_meta_attention(
     shared: bool, rows: int, tasks: int, experts: int, view: int, knowledge: int, layers: int
 ) -> None:
-    module = shaken(MetaAttention(tasks=tasks, shared=shared, view_dim=view, knowledge_dim=knowledge, layers=layers))
+    units = 1 if shared else tasks
+    module = shaken(MetaAttention(units=units, view_dim=view, knowledge_dim=knowledge, layers=layers))
     e, t, s = double(rows, experts, view), double(tasks, view), double(rows, knowledge)
     slow = []
     for b in range(rows):
         for task in range(tasks):
-            unit = 0 if shared else task
-            a = [module.v @ slow_meta(module.meta, unit, torch.cat([e[b, i], t[task]]), s[b]) for i in range(experts)]
+            unit = module.metas[0 if shared else task]
+            a = [module.v @ slow_meta(unit, torch.cat([e[b, i], t[task]]), s[b]) for i in range(experts)]
             total = sum(torch.exp(score) for score in a)
             slow.append(sum(torch.exp(score) / total * e[b, i] for i, score in enumerate(a)))
-    assert_same_with_gradients(module(e, t, s), torch.stack(slow).view(rows, tasks, view), module, e, t, s)
+    fast = torch.cat([module(e, part, s, unit=u) for u, part in enumerate(t.chunk(units))], dim=1)
+    assert_same_with_gradients(fast, torch.stack(slow).view(rows, tasks, view), module, e, t, s)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -112,25 +115,20 @@ def test_eq_14_to_16_meta_attention(
 def test_eq_17_to_18_meta_tower(
     shared: bool, rows: int, tasks: int, view: int, knowledge: int, layers: int, tower_layers: int
 ) -> None:
+    units = 1 if shared else tasks
     module = shaken(
-        MetaTower(
-            tasks=tasks,
-            shared=shared,
-            view_dim=view,
-            knowledge_dim=knowledge,
-            layers=layers,
-            tower_layers=tower_layers,
-        )
+        MetaTower(units=units, view_dim=view, knowledge_dim=knowledge, layers=layers, tower_layers=tower_layers)
     )
     r, s = double(rows, tasks, view), double(rows, knowledge)
     slow = []
     for b in range(rows):
         for task in range(tasks):
             x = r[b, task]
-            for meta in module.metas:
-                x = leaky(slow_meta(meta, 0 if shared else task, x, s[b]) + x)
+            for meta in module.metas[0 if shared else task]:
+                x = leaky(slow_meta(meta, x, s[b]) + x)
             slow.append(x)
-    assert_same_with_gradients(module(r, s), torch.stack(slow).view(rows, tasks, view), module, r, s)
+    fast = torch.cat([module(part, s, unit=u) for u, part in enumerate(r.chunk(units, dim=1))], dim=1)
+    assert_same_with_gradients(fast, torch.stack(slow).view(rows, tasks, view), module, r, s)
 
 
 def test_static_attention() -> None:
@@ -168,7 +166,11 @@ def test_the_whole_model_is_the_equations_in_order() -> None:
         parts.append(torch.stack([torch.cat(list(encoder.attention(row[None])[0])) for row in days]))
     knowledge = model.knowledge(torch.cat([batch.scenario[:, None], batch.attributes, batch.profile], dim=1))
     experts = model.experts(torch.cat(parts, dim=1))
-    slow = model.tower(model.attention(experts, model.task_views(), knowledge), knowledge)
+    views, parts = model.task_views(), []
+    for t in range(len(spec.tasks)):
+        x = model.attention(experts, views[[t]], knowledge, unit=t)
+        parts.append(model.tower(x, knowledge, unit=t))
+    slow = torch.cat(parts, dim=1)
     assert_same_with_gradients(model(batch), slow, model)
 
 

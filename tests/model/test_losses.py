@@ -8,7 +8,7 @@ import torch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.history import recent_level
-from m2m_model.losses import l2_penalty, parameter_groups
+from m2m_model.losses import parameter_groups
 from m2m_model.output import Output
 from m2m_model.zoo.registry import build_model
 from tests.model.factories import SMALL, make_spec
@@ -25,7 +25,7 @@ def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields
     meta, network = ({names[p] for p in group} for group in groups)
     left_out = set(names.values()) - meta - network
     assert len(groups.meta) + len(groups.network) + len(left_out) == len(names)
-    assert meta == {name for name in names.values() if "_generators." in name}
+    assert meta == {name for name in names.values() if "_generator" in name}
     assert all("embedding" in name or name.endswith((".bias", "log_variance")) for name in left_out)
     assert {
         "output.weight",
@@ -33,15 +33,6 @@ def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields
         "body.knowledge.linear.weight",
         "body.attention.v",
     } <= network
-
-
-def test_eq_19_l2_penalty() -> None:
-    model = build_model(SMALL, make_spec())
-    groups = parameter_groups(model)
-    meta, network = (sum(float((p.detach() ** 2).sum()) for p in group) for group in groups)
-    assert l2_penalty(model, meta=2.0, network=0.0).item() == pytest.approx(2 * meta, rel=1e-5)
-    assert l2_penalty(model, meta=0.5, network=3.0).item() == pytest.approx(0.5 * meta + 3 * network, rel=1e-5)
-    assert l2_penalty(model, meta=0.0, network=0.0) == 0
 
 
 def test_log_mean_offset_and_clamps() -> None:

@@ -67,7 +67,7 @@ def make_loop(config: TrainConfig, train: Any, **callbacks: Any) -> Loop:
     weights = task_weights(SPEC, config)
     return Loop(
         model=Tiny(),
-        loss=lambda output, batch: (poisson(output, batch.labels) * weights).sum(),
+        loss=lambda output, batch, tasks: (poisson(output, batch.labels) * weights).sum(),
         spec=SPEC,
         config=config,
         train=train,

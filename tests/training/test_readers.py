@@ -1,6 +1,7 @@
 """One suite over all readers: every row exactly once, orders, damage. Petastorm's part runs in its own environment."""
 
 import importlib.util
+import itertools
 import json
 import pickle
 from collections import Counter
@@ -25,6 +26,7 @@ from tests.training.tiny import COLUMN, SPEC
 from training.config import ReaderConfig, TrainConfig
 from training.dataset import batch_column_names, batch_columns, open_split
 from training.readers.base import Progress, Reader, epoch_seed
+from training.readers.grouping import grouped_order
 from training.readers.registry import READERS, open_reader
 
 HAVE_PETASTORM = importlib.util.find_spec("petastorm") is not None
@@ -330,3 +332,65 @@ def test_epoch_seeds_do_not_collide() -> None:
 def test_a_folder_without_a_manifest_is_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run jobs/build_dataset\.py first"):
         open_split(str(Folder.at(tmp_path).path), "train")
+
+
+# Rows of one knowledge key side by side.
+
+
+@given(
+    keys=st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=2), max_size=40),
+    run_rows=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_grouped_order_is_a_permutation_in_runs(keys: list[list[int]], run_rows: int, seed: int) -> None:
+    array = np.array(keys, np.int64).reshape(-1, 2)
+    order = grouped_order(array, run_rows, np.random.default_rng(seed))
+    assert sorted(order) == list(range(len(keys)))
+    rows = Counter(tuple(keys[row]) for row in order)
+    changes = sum(keys[one] != keys[other] for one, other in itertools.pairwise(order))
+    if run_rows > 1 and keys:
+        assert changes + 1 <= sum(-(-count // run_rows) for count in rows.values())
+
+
+def test_grouped_batches_hold_fewer_keys_and_any_row_may_come_first() -> None:
+    keys = np.repeat(np.arange(20), 16)[:, None]
+    firsts = set()
+    for seed in range(300):
+        order = grouped_order(keys, 8, np.random.default_rng(seed))
+        firsts.add(int(order[0]))
+        assert len(np.unique(keys[order[:64]])) <= 8
+    assert len(firsts) > 150
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_grouping_keeps_every_row_once_and_goes_on_after_any_batch(dataset: Path, world: int) -> None:
+    def grouped(rank: int) -> Reader:
+        return open_reader(
+            str(dataset),
+            WIDE,
+            ReaderConfig(shuffle_blocks=6, group_rows=4),
+            split="train",
+            train=TrainConfig(seed=3, batch_size=8 * world),
+            rank=rank,
+            world=world,
+        )
+
+    assert sum((Counter(read(grouped(rank))) for rank in range(world)), Counter()) == published_rows(dataset)
+    batches = list(grouped(0).epoch(1))
+    for position, (_, progress) in enumerate(batches):
+        if world == 1:
+            following = [row for batch, _ in batches[position + 1 :] for row in rows_of(batch)]
+            assert read(grouped(0), 1, [progress]) == following
+
+
+def test_only_the_parquet_reader_groups(dataset: Path) -> None:
+    with pytest.raises(UserError, match=r'group_rows needs reader.name = "parquet"'):
+        open_reader(
+            str(dataset),
+            WIDE,
+            ReaderConfig(name="ray_data", group_rows=2),
+            split="train",
+            train=TrainConfig(),
+            rank=0,
+            world=1,
+        )

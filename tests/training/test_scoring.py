@@ -21,7 +21,7 @@ from training.metrics import MetricSums
 from training.predict import parquet_files
 from training.preflight import check_resources
 from training.progress import Display
-from training.scoring import Collect, ModelForecaster, Predict, Scored, Source, map_files
+from training.scoring import Collect, ModelForecaster, Predict, Scored, Source, knowledge_order, map_files
 
 RULES = same_rules(0.5, 0.9)
 
@@ -70,6 +70,23 @@ def test_batch_size_and_row_order_do_not_matter(tmp_path: Path, forecaster: Mode
         np.testing.assert_array_equal(other.labels, scored[0].labels)
     shuffled = Collect(source=Source(location=str(tmp_path), spec=SPEC, batch_size=7), forecaster=forecaster)(second)
     np.testing.assert_allclose(shuffled.forecasts.mean, scored[0].forecasts.mean[order], rtol=1e-5)
+
+
+def test_bf16_moves_a_forecast_by_less_than_its_documented_bound(forecaster: ModelForecaster) -> None:
+    """benchmarks/training.md: 3 % of the forecast, which is in the label's units."""
+    batch = Source(location="", spec=SPEC, batch_size=64).batch(random_table(64, seed=5, labels=True))
+    exact, rounded = forecaster(batch), ModelForecaster(forecaster.module, "bf16")(batch)
+    assert not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(rounded, exact, rtol=0.03)
+
+
+def test_rows_of_a_key_are_scored_side_by_side() -> None:
+    table = random_table(200, seed=5, labels=True)
+    batch = Source(location="", spec=SPEC, batch_size=200).batch(table)
+    keys = torch.cat([batch.scenario[:, None], batch.attributes, batch.profile], dim=1)
+    order = knowledge_order(batch)
+    assert sorted(order.tolist()) == list(range(200))
+    assert len(keys[order].unique_consecutive(dim=0)) == len(keys.unique(dim=0)) < 200
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, forecaster: ModelForecaster) -> None:

@@ -1,8 +1,9 @@
 """The default reader: row groups in an order that is a function of seed and epoch alone.
 
 Row groups of all files are permuted, cut into chunks of ``shuffle_blocks``, and chunk i goes to rank i mod W; rows are
-shuffled within a chunk. Nothing of this depends on W but who reads what, so an epoch that W ranks began can be finished
-by any other number: progress names the chunks that are done and the rows taken of the others.
+shuffled within a chunk, and with ``group_rows`` > 1 put in runs of one knowledge key. Nothing of this depends on W but
+who reads what, so an epoch that W ranks began can be finished by any other number: progress names the chunks that are
+done and the rows taken of the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
 from training.dataset import SplitFiles, batch_columns
 from training.readers.base import Progress, rebatched
+from training.readers.grouping import grouped_order, knowledge_keys
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class ParquetReader:
     batch_size: int
     seed: int
     shuffle_blocks: int
+    group_rows: int
     rank: int
     world: int
 
@@ -120,5 +123,6 @@ class ParquetReader:
 
     def _read(self, epoch: int, index: int, blocks: list[Block], skip: int) -> dict[str, np.ndarray]:
         table = pa.concat_tables([self.split.read(block.file, block.row_group, self.spec) for block in blocks])
-        order = np.random.default_rng([self.seed, epoch, index]).permutation(len(table))[skip:]
-        return {name: array[order] for name, array in batch_columns(table, self.spec).items()}
+        columns, random = batch_columns(table, self.spec), np.random.default_rng([self.seed, epoch, index])
+        order = grouped_order(knowledge_keys(columns), self.group_rows, random)[skip:]
+        return {name: array[order] for name, array in columns.items()}

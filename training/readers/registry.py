@@ -2,6 +2,7 @@
 
 import importlib
 
+from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from training.config import ReaderConfig, TrainConfig
 from training.dataset import PAGE_CHECKSUMS, open_split
@@ -29,12 +30,15 @@ def open_reader(
 
     Raises:
         UserError: the reader's library is not installed, or a file is missing, has the wrong size or (where pyarrow
-            cannot verify pages while reading) another checksum.
+            cannot verify pages while reading) another checksum; or the reader cannot group rows.
     """
     files = open_split(location, split)
     if not PAGE_CHECKSUMS and (damage := files.find_damage(files.files[rank::world])):
         raise damage  # nothing would notice later; between them the ranks check every file
+    if config.group_rows > 1 and config.name != "parquet":
+        raise UserError(f'reader.group_rows needs reader.name = "parquet", however: "{config.name}"')
     module, name = READERS[config.name]
+    options = {"group_rows": config.group_rows} if config.name == "parquet" else {}
     reader: Reader = getattr(importlib.import_module(module), name)(
         split=files,
         spec=spec,
@@ -43,5 +47,6 @@ def open_reader(
         shuffle_blocks=config.shuffle_blocks,
         rank=rank,
         world=world,
+        **options,
     )
     return reader

@@ -1,0 +1,83 @@
+"""make bench-predict: the daily batch, Parquet to Parquet, at the paper's sizes: one process on each of two cores.
+
+Ours in fp32 and bf16, with shared meta units and one per task, against scoring with the bmm twin. A line per variant;
+the last line is one JSON object. Rows per second are those of two cores by their processor time, reading, sorting,
+scoring and writing included, starting up and loading the model left out.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.predict.day import write_day
+from benchmarks.train.run import ALLOCATOR, ROOT
+
+CORES = 2
+VARIANTS = {
+    "fast shared bf16": "--form fast --shared --bf16",
+    "fast task bf16": "--form fast --bf16",
+    "fast shared": "--form fast --shared",
+    "fast task": "--form fast",
+    "fast shared bf16, 3 x the rows": "--form fast --shared --bf16 --passes 3",
+    "bmm shared": "--form bmm --shared --limit 2048",
+}
+
+
+def measure(folder: Path, options: str) -> dict[str, float]:
+    """Run the workers of one variant side by side; their figures together."""
+    worker = [sys.executable, "-m", "benchmarks.predict.worker", "--folder", str(folder), *options.split()]
+    workers = [
+        subprocess.Popen(
+            ["taskset", "-c", str(core), *worker, "--part", str(part)],
+            cwd=ROOT,
+            env={**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for part, core in enumerate(sorted(os.sched_getaffinity(0))[:CORES])
+    ]
+    outcomes = [json.loads(one.communicate()[0].splitlines()[-1]) for one in workers]
+    return {
+        "rows_per_s": sum(one["rows"] / one["cpu_s"] for one in outcomes),
+        "wall_rows_per_s": sum(one["rows"] / one["wall_s"] for one in outcomes),
+        "peak_rss_mib": max(one["peak_rss_mib"] for one in outcomes),
+        "roofline_fraction": min(one["roofline_fraction"] for one in outcomes),
+        "largest_change": max(one["largest_change"] for one in outcomes),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=32_768, help="of each of the two files")
+    rows = parser.parse_args().rows
+    measured = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_day(Path(folder), files=CORES, rows=rows)
+        for name, options in VARIANTS.items():
+            one = measured[name] = measure(Path(folder), options)
+            print(
+                f"{name:32s} {one['rows_per_s']:7.0f} rows/s ({one['wall_rows_per_s']:.0f} by the clock)"
+                f"  {one['peak_rss_mib']:6.0f} MiB  {one['roofline_fraction']:.2f} of the matmul rate"
+                f"  largest change by precision {one['largest_change']:.4f} of the label's unit",
+                flush=True,
+            )
+    shared = measured["fast shared bf16"]
+    figures = {
+        "rows_per_s": shared["rows_per_s"],
+        "rows_per_s_per_task": measured["fast task bf16"]["rows_per_s"],
+        "rows_per_s_fp32": measured["fast shared"]["rows_per_s"],
+        "rows_per_s_per_task_fp32": measured["fast task"]["rows_per_s"],
+        "vs_bmm": shared["rows_per_s"] / measured["bmm shared"]["rows_per_s"],
+        "peak_rss_mib": shared["peak_rss_mib"],
+        "peak_rss_mib_3x_rows": measured["fast shared bf16, 3 x the rows"]["peak_rss_mib"],
+        "roofline_fraction": shared["roofline_fraction"],
+    }
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""make bench-train: full training steps per core-second, ours against the bmm twin and the public peer.
+
+Every variant runs in a process of its own, one after the other, on one core, with the allocator tuned alike. A line
+per variant; the last line is one JSON object. With ``--results FILE`` measured variants are kept there and not
+measured again.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
+"""glibc keeps freed memory: page faults of fresh large tensors slow every variant 1.6 to 1.8 times."""
+ROOT = Path(__file__).parents[2]
+VARIANTS = {
+    "fast task zipf_grouped": "--form fast --keys zipf_grouped",
+    "fast task zipf": "--form fast --keys zipf --steps 3",
+    "fast task 256": "--form fast --keys 256 --steps 3",
+    "bmm task": "--form bmm --keys zipf --steps 2",
+    "fast shared zipf_grouped": "--form fast --keys zipf_grouped --shared --steps 6",
+    "fast shared L1 zipf_grouped": "--form fast --keys zipf_grouped --shared --layers 1 --steps 6",
+    "fast shared L1 zipf": "--form fast --keys zipf --shared --layers 1",
+    "peer shared L1": "",
+    "bmm shared": "--form bmm --keys zipf --shared --steps 3",
+    "fast task 16": "--form fast --keys 16",
+    "fast task 64": "--form fast --keys 64 --steps 3",
+    "fast task real_grouped": "--form fast --keys real_grouped --steps 3",
+    "fast task real": "--form fast --keys real --steps 3",
+    "fast shared zipf": "--form fast --keys zipf --shared",
+    "fast shared real_grouped": "--form fast --keys real_grouped --shared",
+    "fast shared real": "--form fast --keys real --shared",
+    "fast shared 16": "--form fast --keys 16 --shared",
+    "fast shared 64": "--form fast --keys 64 --shared",
+    "fast shared 256": "--form fast --keys 256 --shared",
+    "fast task zipf_grouped bf16": "--form fast --keys zipf_grouped --bf16",
+    "fast task 256 bf16": "--form fast --keys 256 --bf16 --steps 3",
+    "fast shared zipf_grouped bf16": "--form fast --keys zipf_grouped --shared --bf16",
+    "fast shared 256 bf16": "--form fast --keys 256 --shared --bf16",
+}
+"""Those that the final object needs come first."""
+
+
+def measure(name: str, options: str, *, core: int, peer: Path) -> dict[str, float]:
+    if name.startswith("peer"):
+        command = [str(peer), str(ROOT / "benchmarks/train/peer.py")]
+    else:
+        command = [sys.executable, "-m", "benchmarks.train.measure", *options.split()]
+    done = subprocess.run(
+        ["taskset", "-c", str(core), *command],
+        cwd=ROOT,
+        env={**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"error: {name} failed: {done.stderr.strip()[-2000:]}")
+    outcome: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return outcome
+
+
+def summary(measured: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The figures that have a target."""
+
+    def rate(name: str) -> float:
+        return measured[name]["samples_per_core_s"]
+
+    return {
+        "vs_peer_grouped": rate("fast shared L1 zipf_grouped") / rate("peer shared L1"),
+        "vs_peer_random": rate("fast shared L1 zipf") / rate("peer shared L1"),
+        "vs_bmm_grouped": rate("fast task zipf_grouped") / rate("bmm task"),
+        "vs_bmm_random": rate("fast task zipf") / rate("bmm task"),
+        "vs_bmm_distinct": rate("fast task 256") / rate("bmm task"),
+        "samples_per_core_s": rate("fast shared zipf_grouped"),
+        "samples_per_core_s_per_task": rate("fast task zipf_grouped"),
+        "excess_memory_vs_bmm": measured["fast task 256"]["excess_mib"] / measured["bmm task"]["excess_mib"],
+        "useful_flop_fraction": measured["fast task zipf_grouped"]["useful_flop_fraction"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--peer", type=Path, default=ROOT / ".venv-peer/bin/python")
+    parser.add_argument("--results", type=Path)
+    arguments = parser.parse_args()
+    results: Path | None = arguments.results
+    measured = json.loads(results.read_text()) if results and results.exists() else {}
+    for name, options in VARIANTS.items():
+        if name not in measured:
+            measured[name] = measure(name, options, core=arguments.core, peer=arguments.peer)
+            if results:
+                results.write_text(json.dumps(measured, indent=1))
+        one = measured[name]
+        print(
+            f"{name:32s} {one['samples_per_core_s']:7.1f} samples/core-s"
+            + (
+                f"  {one['distinct_keys']:5.0f} keys  {one['useful_flop_fraction']:.2f} of the matmul rate"
+                f"  {one['excess_mib']:7.0f} MiB excess"
+                if "distinct_keys" in one
+                else ""
+            ),
+            flush=True,
+        )
+    print(json.dumps({name: round(value, 3) for name, value in summary(measured).items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Products with generated weights, fast and exact: why no batch of weight matrices is made row by row.
+
+Letters: B rows, Q distinct keys, R vectors of a row, S knowledge, X -> Y a generated matrix, C id columns.
+
+A meta layer multiplies row b's vectors by ``W_b = V s_b + v`` (eq. 11). Written as one batched product, W is made for
+every row, B X Y S multiplications, and its gradient is met three times more: ``dV = sum_b s_b dW_b``,
+``ds_b = V dW_b``, ``dv = sum_b dW_b``. Four things are cheaper and give the same sums:
+
+1. *Once per key.* s is a function of ids, so rows with equal ids have equal W. With rows sorted by key the work is
+   that of Q keys, not of B rows, and a key's rows are one true matrix product, ``[n R, X] @ [X, Y]``. Keys are sorted
+   by their number of rows, so that those with equally many are one batched product and nothing is padded: ``runs``.
+2. *Row-independent inputs stay out of W.* Where the end of an input vector is the same for all rows (T_t of eq. 14),
+   its share of W h is itself linear in s: see ``MetaUnit``.
+3. *Gradients in slices.* ``dW = h^T dy`` is as large as W and only there to be summed up. It is made for as many of
+   the X at a time as stay in cache, and used for dV, dv and ds at once; V and v are laid out so that a slice of them
+   is contiguous.
+4. *W is kept* from the forward to the backward pass: to make it again costs a third more arithmetic than reading it.
+   Where there will be no backward pass it is made for a block of keys at a time.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
+from torch.autograd.function import once_differentiable
+
+SLICE_BYTES = 5 << 20
+"""Of a slice of dW and of V together: a share of a server core's last-level cache."""
+
+KEYS_AT_A_TIME = 256
+"""Without a backward pass; 256 MiB of W at D = 512."""
+
+Runs = tuple[tuple[int, int], ...]
+"""(k, n), (k', n'), ...: the first k keys have n rows each, the next k' have n' each; rows lie in the order of keys."""
+
+
+class Keys(NamedTuple):
+    """The rows of a batch by their distinct keys."""
+
+    ids: Int[Tensor, "Q C"]
+    """The distinct keys, those with fewest rows first."""
+    order: Int[Tensor, "B"]
+    """The rows, sorted by key."""
+    runs: Runs
+
+
+def group_rows(ids: Int[Tensor, "B C"]) -> Keys:
+    """Sort rows by their key, and keys by their number of rows."""
+    if not len(ids):
+        return Keys(ids, torch.arange(0), ())
+    distinct, key, rows = torch.unique(ids, dim=0, return_inverse=True, return_counts=True)
+    by_rows = rows.argsort(stable=True)
+    sizes, keys = torch.unique_consecutive(rows[by_rows], return_counts=True)
+    runs = tuple(zip(keys.tolist(), sizes.tolist(), strict=True))
+    return Keys(distinct[by_rows], by_rows.argsort()[key].argsort(stable=True), runs)
+
+
+def per_row(of_key: Float[Tensor, "Q *rest"], runs: Runs) -> Float[Tensor, "B *rest"]:
+    """Each key's value for each of its rows."""
+    if all(rows == 1 for _, rows in runs):
+        return of_key
+    parts = torch.split(of_key, [keys for keys, _ in runs])
+    repeated = [
+        part.unsqueeze(1).expand(-1, n, *part.shape[1:]).flatten(0, 1) for part, (_, n) in zip(parts, runs, strict=True)
+    ]
+    return torch.cat(repeated)
+
+
+def generated_product(
+    h: Float[Tensor, "B R X"],
+    s: Float[Tensor, "Q S"],
+    by_s: Float[Tensor, "X Y S"],
+    always: Float[Tensor, "X Y"],
+    runs: Runs,
+) -> Float[Tensor, "B R Y"]:
+    """``h_b @ (V s_q + v)`` for the rows b of every key q."""
+    if torch.is_grad_enabled():
+        product: Tensor = _GeneratedProduct.apply(h, s, by_s, always, runs)  # type: ignore[no-untyped-call]
+        return product
+    blocks = [
+        _GeneratedProduct.apply(h[rows], s[keys], by_s, always, block)  # type: ignore[no-untyped-call]
+        for rows, keys, block in _blocks(runs)
+    ]
+    return torch.cat(blocks) if blocks else h.new_empty(*h.shape[:2], by_s.shape[1])
+
+
+class _GeneratedProduct(torch.autograd.Function):
+    """See the module docstring. Under autocast all of it is bf16, and gradients are rounded to it once, at the end."""
+
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, h: Tensor, s: Tensor, by_s: Tensor, always: Tensor, runs: Runs) -> Tensor:
+        w = h.new_empty(len(s), *always.shape)
+        for part in _slices(s, by_s):
+            torch.addmm(always[part].flatten(), s, by_s[part].flatten(0, 1).T, out=w[:, part].flatten(1))
+        y = h.new_empty(*h.shape[:2], always.shape[1])
+        for rows, keys in _runs(runs):
+            torch.bmm(_grouped(h[rows], keys), w[keys], out=_grouped(y[rows], keys))
+        ctx.save_for_backward(h, s, by_s, w)
+        ctx.runs = runs
+        return y
+
+    @staticmethod
+    @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        h, s, by_s, w = ctx.saved_tensors
+        dy = dy.contiguous()
+        dh, ds = torch.empty_like(h), torch.zeros_like(s)
+        d_by_s, d_always = torch.empty_like(by_s), by_s.new_empty(by_s.shape[:2])
+        groups = [(_grouped(h[rows], keys), _grouped(dy[rows], keys), keys) for rows, keys in _runs(ctx.runs)]
+        for (rows, keys), (_, of_dy, _) in zip(_runs(ctx.runs), groups, strict=True):
+            torch.bmm(of_dy, w[keys].mT, out=_grouped(dh[rows], keys))
+        for part in _slices(s, by_s):
+            dw = w.new_empty(len(s), *by_s[part].shape[:2])
+            for of_h, of_dy, keys in groups:
+                torch.bmm(of_h[..., part].mT, of_dy, out=dw[keys])
+            flat = dw.flatten(1)
+            torch.mm(flat.T, s, out=d_by_s[part].flatten(0, 1))
+            torch.sum(flat, dim=0, out=d_always[part].flatten())
+            ds.addmm_(flat, by_s[part].flatten(0, 1))
+        return dh, ds, d_by_s, d_always, None
+
+
+def _slices(s: Tensor, by_s: Tensor) -> Iterator[slice]:
+    """X in parts of which dW and V together fit the cache."""
+    x, y, _ = by_s.shape
+    width = max(1, SLICE_BYTES // ((len(s) + s.shape[1]) * y * by_s.element_size()))
+    return (slice(start, min(x, start + width)) for start in range(0, x, width))
+
+
+def _runs(runs: Runs) -> Iterator[tuple[slice, slice]]:
+    """(rows, keys) of every run."""
+    row = key = 0
+    for keys, rows in runs:
+        yield slice(row, row + keys * rows), slice(key, key + keys)
+        row, key = row + keys * rows, key + keys
+
+
+def _blocks(runs: Runs) -> Iterator[tuple[slice, slice, Runs]]:
+    """(rows, keys, their runs) of blocks of at most ``KEYS_AT_A_TIME`` keys."""
+    row = key = 0
+    block: list[tuple[int, int]] = []
+    left = [*reversed(runs)]
+    while left or block:
+        room = KEYS_AT_A_TIME - sum(keys for keys, _ in block)
+        if left and room:
+            keys, rows = left.pop()
+            block.append((min(keys, room), rows))
+            if keys > room:
+                left.append((keys - room, rows))
+            continue
+        ends = row + sum(keys * rows for keys, rows in block), key + sum(keys for keys, _ in block)
+        yield slice(row, ends[0]), slice(key, ends[1]), tuple(block)
+        (row, key), block = ends, []
+
+
+def _grouped(vectors: Tensor, keys: slice) -> Tensor:
+    """[k n, R, X] -> [k, n R, X]: all vectors of each of a run's k keys."""
+    return vectors.view(keys.stop - keys.start, -1, vectors.shape[-1])
