@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import torch
 from pydantic import ValidationError
 
 from m2m_model.batch import Batch
@@ -21,6 +22,10 @@ from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
 from training.dataset import SplitFiles, batch_columns
 from training.readers.base import Progress, rebatched
+
+
+READ_THREADS = 4
+"""Row groups read at once. More than a worker's cores, for stores where a read mostly waits."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class ParquetProgress(StrictConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetReader:
-    """See the module docstring; holds two chunks in memory, one of them being read ahead."""
+    """See the module docstring; holds two chunks in memory, one of them being read ahead; ids are checked once per chunk."""
 
     split: SplitFiles
     spec: DatasetSpec
@@ -80,7 +85,7 @@ class ParquetReader:
         done, taken = sorted(finished), dict(start.taken)
         remaining = iter(mine)
         current = next(remaining, None)
-        for batch in rebatched(self._read_ahead(epoch, chunks, mine, start.taken), self.batch_size, self.spec):
+        for batch in rebatched(self._read_ahead(epoch, chunks, mine, start.taken), self.batch_size):
             rows = len(batch)
             while rows and current is not None:
                 left = sum(block.rows for block in chunks[current]) - taken.get(current, 0)
@@ -107,18 +112,19 @@ class ParquetReader:
 
     def _read_ahead(
         self, epoch: int, chunks: list[list[Block]], mine: list[int], taken: dict[int, int]
-    ) -> Iterator[dict[str, np.ndarray]]:
-        with ThreadPoolExecutor(1) as pool:
-            ahead = None
+    ) -> Iterator[Batch]:
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(READ_THREADS) as readers:
+            waiting = None
             for index in mine:
-                following = pool.submit(self._read, epoch, index, chunks[index], taken.get(index, 0))
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
+                following = ahead.submit(self._read, readers, epoch, index, chunks[index], taken.get(index, 0))
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
 
-    def _read(self, epoch: int, index: int, blocks: list[Block], skip: int) -> dict[str, np.ndarray]:
-        table = pa.concat_tables([self.split.read(block.file, block.row_group, self.spec) for block in blocks])
-        order = np.random.default_rng([self.seed, epoch, index]).permutation(len(table))[skip:]
-        return {name: array[order] for name, array in batch_columns(table, self.spec).items()}
+    def _read(self, readers: ThreadPoolExecutor, epoch: int, index: int, blocks: list[Block], skip: int) -> Batch:
+        tables = readers.map(lambda block: self.split.read(block.file, block.row_group, self.spec), blocks)
+        batch = Batch.from_columns(batch_columns(pa.concat_tables(tables), self.spec), self.spec)
+        order = np.random.default_rng([self.seed, epoch, index]).permutation(len(batch))[skip:]
+        return batch.select(torch.from_numpy(order))
