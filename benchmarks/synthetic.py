@@ -157,9 +157,7 @@ def _arrow(values: np.ndarray, type_: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()).cast(type_.value_type)).cast(type_)
 
 
-def _write(
-    folder: Folder, path: str, table: pa.Table, row_group_rows: int, partition: Mapping[str, str]
-) -> FileEntry:
+def _write(folder: Folder, path: str, table: pa.Table, row_group_rows: int, partition: Mapping[str, str]) -> FileEntry:
     folder.make_parents(path)
     with folder.filesystem.open_output_stream(folder.join(path)) as stream:
         pq.write_table(table, stream, compression="zstd", row_group_size=row_group_rows, write_page_checksum=True)

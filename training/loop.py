@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
@@ -21,6 +20,8 @@ from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.losses import l2_penalty, poisson_loss
 from training.config import TrainConfig
 from training.readers.base import Progress, Reader
+from training.sync.base import Synchronizer, total, world
+from training.sync.registry import make_synchronizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +89,12 @@ def blank_row(spec: DatasetSpec) -> Batch:
 class Loop:
     """Trains ``model`` in place by eq. 19-20; every rank of the process group makes the same calls.
 
-    The gradient of a step is the exact mean over the rows of all ranks, also where ranks have unequally many: they
-    add up their row counts first, and a rank that ran out of rows takes part with none until all have.
+    How the ranks' steps make one model is the synchronizer's, see :mod:`training.sync.base`.
 
     Args:
-        save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps.
-        tell: called on rank 0 after every step and epoch.
+        save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps, where they next meet.
+        tell: called on rank 0 after every meeting (each step, where training is synchronous) and epoch.
+        sync: what ``config.sync`` names, unless it is there already.
     """
 
     def __init__(
@@ -106,15 +107,13 @@ class Loop:
         validation: Reader,
         save: Callable[[Snapshot], None],
         tell: Callable[[Event], None],
+        sync: Synchronizer | None = None,
     ) -> None:
         self.model, self.spec, self.config = model, spec, config
         self.readers = {"train": train, "validation": validation}
         self.save, self.tell = save, tell
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.parallel = DistributedDataParallel(model) if self.world > 1 else model
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
-        )
+        self.rank, self.world = world()
+        self.sync = sync or make_synchronizer(model, config)
         self.weights = task_weights(spec, config)
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
@@ -123,11 +122,12 @@ class Loop:
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot, as if never interrupted."""
         self.model.load_state_dict(snapshot.model)
-        self.optimizer.load_state_dict(snapshot.optimizer)
+        self.sync.load_optimizer_state(snapshot.optimizer)
         self.state, self.best = snapshot.state, snapshot.best
 
     def run(self) -> Snapshot:
         """Train to the last epoch or until validation stops getting better; returns the last snapshot."""
+        self.sync.start()
         while not self.state.finished:
             self._train_epoch()
             self._close_epoch(self._validate())
@@ -141,35 +141,34 @@ class Loop:
         progress: Progress | None = None
         while True:
             batch, progress = next(batches, (None, progress))
-            rows = int(self._total([0.0 if batch is None else len(batch)])[0])
-            if rows == 0:
+            met = self.sync.step(batch, self._gradient)
+            if met is None:
+                continue
+            if met.rows == 0:
                 return
-            loss = self._step(batch, rows)
-            state.step += 1
-            state.rows += rows
-            state.loss_sum += loss
+            before = state.step
+            state.step += met.steps
+            state.rows += met.rows
+            state.loss_sum += met.loss
             if self.rank == 0:
                 self.tell(Event(epoch=state.epoch, step=state.step, rows=state.rows, loss=state.loss_sum / state.rows))
-            if state.step % self.config.checkpoint_every_steps == 0:
+            every = self.config.checkpoint_every_steps
+            if state.step // every > before // every:
                 self._save(progress)
 
-    def _step(self, batch: Batch | None, rows: int) -> float:
-        """One optimizer step over ``rows`` rows of all ranks; returns their summed loss."""
-        local = self._loss_sum(self.parallel, batch)
+    def _gradient(self, module: nn.Module, batch: Batch | None, scale: float) -> float:
+        """See :data:`training.sync.base.Gradient`."""
+        local = self._loss_sum(module, batch)
         if not torch.isfinite(local):
             raise UserError(
                 f"the loss is {local.item()} at step {self.state.step + 1} of epoch {self.state.epoch + 1}: "
                 "lower train.learning_rate or set model.offset"
             )
-        # DDP averages over ranks; times world / rows makes that the mean over all rows.
-        loss = local * (self.world / rows) + l2_penalty(
-            self.model, meta=self.config.l2_meta, network=self.config.l2_network
-        )
-        self.optimizer.zero_grad(set_to_none=False)
+        loss = local * scale + l2_penalty(self.model, meta=self.config.l2_meta, network=self.config.l2_network)
+        self.model.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip_value)
-        self.optimizer.step()
-        return self._total([local.item()])[0]
+        return local.item()
 
     def _loss_sum(self, model: nn.Module, batch: Batch | None) -> Float[Tensor, ""]:
         log_rates: Float[Tensor, "B M"] = model(self.blank if batch is None else batch)
@@ -185,7 +184,7 @@ class Loop:
             for batch, _ in self.readers["validation"].epoch(0, None):
                 sums[0] += self._loss_sum(self.model, batch).item()
                 sums[1] += len(batch)
-        loss, rows = self._total(sums)
+        loss, rows = total(sums)
         if rows == 0:
             raise UserError("the validation split has no rows: rebuild the dataset with a longer split.validation")
         return loss / rows
@@ -221,15 +220,8 @@ class Loop:
     def _snapshot(self, progress: list[Progress] | None) -> Snapshot:
         state = LoopState(**{**vars(self.state), "progress": progress, "history": list(self.state.history)})
         return Snapshot(
-            model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), state=state, best=self.best
+            model=self.model.state_dict(), optimizer=self.sync.optimizer_state(), state=state, best=self.best
         )
-
-    def _total(self, values: list[float]) -> list[float]:
-        if self.world == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor)
-        return [float(value) for value in tensor]
 
 
 def task_weights(spec: DatasetSpec, config: TrainConfig) -> Float[Tensor, "M"]:

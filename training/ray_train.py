@@ -28,7 +28,9 @@ from training.config import TrainingConfig
 from training.loop import Event, Loop, Snapshot
 from training.preflight import check_resources
 from training.progress import Display
+from training.readers.base import Deal, Reader
 from training.readers.registry import open_reader
+from training.sync.registry import make_synchronizer
 
 CHECKPOINTS_KEPT = 2
 ADOPTED = "checkpoint_resumed_from"
@@ -111,12 +113,14 @@ def _worker(settings: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     torch.manual_seed(config.train.seed)
-    readers = {
-        split: open_reader(
-            job.dataset, job.spec, config.reader, split=split, train=config.train, rank=rank, world=world
+    model = build_model(job.model, job.spec)
+    sync = make_synchronizer(model, config.train)
+
+    def reader(split: str, deal: Deal | None = None) -> Reader:
+        return open_reader(
+            job.dataset, job.spec, config.reader, split=split, train=config.train, rank=rank, world=world, deal=deal
         )
-        for split in ("train", "validation")
-    }
+
     writer = _summary_writer(job.storage, settings["name"]) if rank == 0 else None
 
     def tell(event: Event) -> None:
@@ -129,13 +133,14 @@ def _worker(settings: dict[str, Any]) -> None:
             writer.add_scalar("loss/train", event.loss, event.step)
 
     loop = Loop(
-        model=build_model(job.model, job.spec),
+        model=model,
         spec=job.spec,
         config=config.train,
-        train=readers["train"],
-        validation=readers["validation"],
+        train=reader("train", sync.deal),
+        validation=reader("validation"),
         save=lambda snapshot: _report(snapshot, job, rank=rank),
         tell=tell,
+        sync=sync,
     )
     reported = ray.train.get_checkpoint()  # of this run, after a failure
     if reported is not None:

@@ -1,6 +1,6 @@
 """The protocol of all readers, and what they share."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +9,8 @@ from m2m_model.batch import Batch
 
 Progress = Mapping[str, Any]
 """JSON-able; what a reader needs to go on after a batch. Its content is the reader's own."""
+Deal = Callable[[int, int], Iterable[int]]
+"""(epoch, count) -> the positions, of ``count``, that are this rank's; over all ranks each once."""
 
 
 class Reader(Protocol):
