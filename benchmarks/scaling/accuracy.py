@@ -1,7 +1,7 @@
 """Accuracy of the ways to synchronise on a real dataset: equal epochs, several seeds, every n-th as-of day.
 
-Prints a line per run and, last, one JSON object: per mode the validation losses and the test NMAE of the mean forecast
-(macro over task x scenario cells, eligible pairs), by seed.
+Prints a line per run (in the order of seeds, then modes) and, last, one JSON object: per mode the validation losses and
+the test NMAE of the mean forecast (macro over task x scenario cells, eligible pairs), by seed.
 """
 
 import argparse
@@ -44,20 +44,24 @@ def main() -> None:
     rows = thin(arguments.dataset, arguments.work, arguments.every)
     print(f"{rows} training rows, {arguments.workers} workers, {base['epochs']} epochs", flush=True)
     torch.set_num_threads(1)
+    groups = [
+        Group(
+            name=name,
+            dataset=arguments.work,
+            model=model,
+            train=TrainConfig.model_validate({**base, **MODES[name], "seed": seed}),
+            workers=arguments.workers,
+            shuffle_blocks=4,
+        )
+        for seed in range(arguments.seeds)
+        for name in arguments.modes
+    ]
     results: dict[str, dict[str, list[float]]] = {name: {"validation": [], "nmae": []} for name in arguments.modes}
-    for seed in range(arguments.seeds):
-        for name in arguments.modes:
-            config = TrainConfig.model_validate({**base, **MODES[name], "seed": seed})
-            group = Group(
-                dataset=arguments.work, model=model, train=config, workers=arguments.workers, shuffle_blocks=4
-            )
-            outcome = run(group)
-            best = min(losses.validation for losses in outcome.history)
-            nmae = test_nmae(arguments.work, model, outcome.weights)
-            results[name]["validation"].append(best)
-            results[name]["nmae"].append(nmae)
-            print(f"seed {seed} {name}: validation {best:.4f}, NMAE {nmae:.4f}, {outcome.staleness=}", flush=True)
-    print(json.dumps(results))
+    for outcome in run(groups):
+        result = results[outcome.name]
+        result["validation"].append(round(min(losses.validation for losses in outcome.history), 5))
+        result["nmae"].append(round(test_nmae(arguments.work, model, outcome.weights), 5))
+    print(json.dumps({"training_rows": rows, "workers": arguments.workers, "epochs": base["epochs"], **results}))
 
 
 def thin(location: str, out: str, every: int) -> int:

@@ -29,6 +29,7 @@ from training.sync.registry import make_synchronizer
 class Group:
     """Some workers that train together, a thread each."""
 
+    name: str
     dataset: str
     model: ModelConfig
     train: TrainConfig
@@ -42,6 +43,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
+    name: str
     history: list[EpochLosses]
     weights: dict[str, Tensor]
     """Of the best validation loss."""
@@ -83,44 +85,56 @@ class Clock:
             self.began = time.perf_counter()
 
 
-def run(group: Group) -> Outcome:
-    """Train from scratch; asynchronous groups start a Ray of their own."""
+def run(groups: Sequence[Group]) -> list[Outcome]:
+    """Train each from scratch, one after the other, in the same processes (so all have as many workers).
+
+    Asynchronous groups share a Ray of their own. Rank 0 prints a line when a group is done.
+    """
     with tempfile.TemporaryDirectory() as folder:
         address = ""
-        if group.train.sync == "async":
+        if any(group.train.sync == "async" for group in groups):
             context = ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
             address = context.address_info["gcs_address"]
         try:
-            arguments = (group, folder, address)
-            mp.spawn(_worker, args=arguments, nprocs=group.workers)  # type: ignore[no-untyped-call]
+            arguments = (list(groups), folder, address)
+            mp.spawn(_worker, args=arguments, nprocs=groups[0].workers)  # type: ignore[no-untyped-call]
         finally:
             if address:
                 ray.shutdown()
-        outcome: Outcome = torch.load(Path(folder, "outcome.pt"), weights_only=False)
-    return outcome
+        outcomes: list[Outcome] = torch.load(Path(folder, "outcomes.pt"), weights_only=False)
+    return outcomes
 
 
-def _worker(rank: int, group: Group, folder: str, address: str) -> None:
+def _worker(rank: int, groups: list[Group], folder: str, address: str) -> None:
     torch.set_num_threads(1)
-    if group.pinned:
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     if address:
         ray.init(address=address, log_to_driver=False)
-    if group.workers > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=group.workers)
-    spec = read_spec(
-        Folder.at(group.dataset), read_manifest(Folder.at(group.dataset), kind="dataset", build_hint="build one")
-    )
+    world = groups[0].workers
+    if groups[0].pinned:
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+    outcomes = [_train(rank, group) for group in groups]
+    if rank == 0:
+        torch.save(outcomes, Path(folder, "outcomes.pt"))
+    if world > 1:
+        dist.barrier()  # rank 0's actors end with it
+        dist.destroy_process_group()
+
+
+def _train(rank: int, group: Group) -> Outcome | None:
+    """One group's training; the outcome on rank 0."""
     torch.manual_seed(group.train.seed)
+    folder = Folder.at(group.dataset)
+    spec = read_spec(folder, read_manifest(folder, kind="dataset", build_hint="build it first"))
     model = build_model(group.model, spec)
     sync = make_synchronizer(model, group.train)
-    reader_config = ReaderConfig(shuffle_blocks=group.shuffle_blocks)
 
     def reader(split: str) -> Reader:
         return open_reader(
             group.dataset,
             spec,
-            reader_config,
+            ReaderConfig(shuffle_blocks=group.shuffle_blocks),
             split=split,
             train=group.train,
             rank=rank,
@@ -128,13 +142,12 @@ def _worker(rank: int, group: Group, folder: str, address: str) -> None:
             deal=sync.deal if split == "train" else None,
         )
 
-    train = reader("train")
     clock = Clock()
     loop = Loop(
         model=model,
         spec=spec,
         config=group.train,
-        train=Sleepy(reader=train, factor=group.sleep[rank]) if group.sleep else train,
+        train=Sleepy(reader=reader("train"), factor=group.sleep[rank]) if group.sleep else reader("train"),
         validation=reader("validation"),
         save=lambda snapshot: None,
         tell=clock.tell,
@@ -144,16 +157,17 @@ def _worker(rank: int, group: Group, folder: str, address: str) -> None:
         dist.barrier()
     clock.began = time.perf_counter()
     last = loop.run()
-    if rank == 0:
-        assert last.best is not None
-        coordinator = getattr(sync, "coordinator", None)
-        outcome = Outcome(
-            history=last.state.history,
-            weights=last.best,
-            rows_per_s=clock.rates,
-            staleness=ray.get(coordinator.staleness.remote()) if coordinator else None,
-        )
-        torch.save(outcome, Path(folder, "outcome.pt"))
-    if group.workers > 1:
-        dist.barrier()  # rank 0's actors end with it
-        dist.destroy_process_group()
+    if rank != 0:
+        return None
+    assert last.best is not None
+    coordinator = getattr(sync, "coordinator", None)
+    staleness = ray.get(coordinator.staleness.remote()) if coordinator else None
+    rates = " ".join(f"{rate:.0f}" for rate in clock.rates)
+    print(f"{group.name}: {rates} rows/s, validation {last.state.best_loss:.4f}, staleness {staleness}", flush=True)
+    return Outcome(
+        name=group.name,
+        history=last.state.history,
+        weights=last.best,
+        rows_per_s=clock.rates,
+        staleness=staleness,
+    )

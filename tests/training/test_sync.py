@@ -78,6 +78,10 @@ def test_gradients_as_bfloat16_stay_near(tmp_path: Path, plain: list[dict[str, A
 # --- local SGD --------------------------------------------------------------------------------------------------------
 
 
+def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [state[name] for state in optimizer.state.values() for name in ("step", "exp_avg", "exp_avg_sq")]
+
+
 def local_sgd_by_hand(period: int) -> dict[str, Tensor]:
     """Two models side by side in one process, averaged by the rows since the last average."""
     loops = [make_loop(config(), ListReader(share, batch_size=BATCH)) for share in SHARES]
@@ -94,11 +98,12 @@ def local_sgd_by_hand(period: int) -> dict[str, Tensor]:
             with torch.no_grad():
                 for both in zip(*(loop.model.parameters() for loop in loops), strict=True):
                     mean = sum(r * p for r, p in zip(rows, both, strict=True)) / sum(rows)
-                    [p.copy_(mean) for p in both]
-        moments = [
-            [state[n] for state in o.state.values() for n in ("exp_avg", "exp_avg_sq", "step")] for o in optimizers
-        ]
-        [p.copy_((p + q) / 2) and q.copy_(p) for p, q in zip(*moments, strict=True)]
+                    for weights in both:
+                        weights.copy_(mean)
+        for both in zip(*(_moments(optimizer) for optimizer in optimizers), strict=True):
+            mean = sum(both) / 2
+            for moment in both:
+                moment.copy_(mean)
     return dict(loops[0].model.state_dict())
 
 
@@ -124,7 +129,18 @@ def test_local_sgd_of_one_worker_is_plain_training() -> None:
 async def _train(coordinator: Coordinator, steps: Sequence[int], random_: random.Random) -> list[int]:
     """Ranks with so many steps to take, each of random length; returns every update's staleness."""
     stale: list[int] = []
-    updates = 0
+    updates = at_last_meeting = 0
+    barrier = asyncio.Barrier(len(steps))
+
+    async def meet() -> bool:
+        """Whether nothing was done since the last meeting."""
+        nonlocal at_last_meeting
+        await barrier.wait()
+        over = updates == at_last_meeting
+        await barrier.wait()
+        at_last_meeting = updates
+        await barrier.wait()
+        return over
 
     async def rank(number: int) -> None:
         nonlocal updates
@@ -137,14 +153,12 @@ async def _train(coordinator: Coordinator, steps: Sequence[int], random_: random
             stale.append(updates - seen)
             updates += 1
             if await coordinator.arrived(number):
-                await meeting.wait()
-        while any(not done for done in finished):
-            finished[number] = True
+                await meet()
+        over = False
+        while not over:
             await coordinator.out_of_rows(number)
-            await meeting.wait()
+            over = await meet()
 
-    finished = [False] * len(steps)
-    meeting = asyncio.Barrier(len(steps))
     await asyncio.gather(*(rank(number) for number in range(len(steps))))
     return stale
 

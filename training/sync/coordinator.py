@@ -1,10 +1,11 @@
 """Who may go when, in asynchronous training: an asyncio object, one for all ranks.
 
-Staleness of an update is the number of updates that the weights got between its gradient's pull and its own turn. A
-gradient that was begun after s updates had arrived must have its turn as one of the first s + bound + 1, which is a
-deadline; the coordinator lets gradients begin, and take turns, as long as all that are under way can still meet theirs.
-The one with the earliest deadline can always go, so nobody waits in a ring, and a rank slower than the others holds
-them up only when the bound is reached. With bound 0 one rank works at a time, on the newest weights.
+Staleness of an update is the number of updates that the weights got between its gradient's pull and its own arrival. A
+gradient that was begun after s updates had arrived must arrive as one of the first s + bound + 1, which is a deadline;
+the coordinator lets gradients begin, and be pushed, as long as all that are under way can still meet theirs, pushes
+arriving in any order. The gradient with the earliest deadline can always go next, so nobody waits in a ring, and a rank
+slower than the others holds them up only when the bound is reached. With bound 0 one rank works at a time, on the
+newest weights.
 """
 
 import asyncio
@@ -14,41 +15,37 @@ from collections.abc import Iterable
 class Coordinator:
     def __init__(self, *, ranks: int, bound: int, meet_every: int) -> None:
         self.ranks, self.bound, self.meet_every = ranks, bound, meet_every
-        self.granted, self.settled = 0, 0
-        """Turns that were given, and those whose update has arrived at the weights."""
-        self.under_way: dict[int, int] = {}
-        """Rank -> deadline of its gradient, in turns given before its own."""
+        self.granted, self.arrivals = 0, 0
+        """Pushes that were let go, and those that have arrived at the weights."""
+        self.computing: dict[int, int] = {}
+        self.pushing: dict[int, int] = {}
+        """Rank -> deadline of its gradient, in arrivals before its own."""
         self.idle: set[int] = set()
         self.told, self.next_meeting = 0, meet_every
         self.dealt: dict[int, int] = {}
         self.largest_staleness = 0
-        self.begun: dict[int, int] = {}
         self.changed = asyncio.Condition()
 
     async def begin(self, rank: int) -> None:
         """Wait until ``rank`` may pull the weights for its next gradient."""
         async with self.changed:
-            await self.changed.wait_for(
-                lambda: _feasible([*self.under_way.values(), self.settled + self.bound], self.granted)
-            )
-            self.under_way[rank] = self.settled + self.bound
-            self.begun[rank] = self.settled
+            await self.changed.wait_for(lambda: self._in_time([*self.computing.values(), self.arrivals + self.bound]))
+            self.computing[rank] = self.arrivals + self.bound
 
     async def turn(self, rank: int) -> None:
         """Wait until ``rank`` may push its gradient."""
         async with self.changed:
-            await self.changed.wait_for(
-                lambda: _feasible((d for r, d in self.under_way.items() if r != rank), self.granted + 1)
-            )
-            del self.under_way[rank]
-            self.largest_staleness = max(self.largest_staleness, self.granted - self.begun[rank])
+            await self.changed.wait_for(lambda: self._may_push(rank))
+            self.pushing[rank] = self.computing.pop(rank)
             self.granted += 1
             self.changed.notify_all()
 
     async def arrived(self, rank: int) -> bool:
         """``rank``'s update is part of the weights. Returns whether to meet the others now."""
         async with self.changed:
-            self.settled += 1
+            begun = self.pushing.pop(rank) - self.bound
+            self.largest_staleness = max(self.largest_staleness, self.arrivals - begun)
+            self.arrivals += 1
             self.changed.notify_all()
             return self._meeting()
 
@@ -81,7 +78,13 @@ class Coordinator:
             self.next_meeting = (self.granted // self.meet_every + 1) * self.meet_every
         return True
 
+    def _may_push(self, rank: int) -> bool:
+        # Whatever is on its way may arrive before this one, and this one before it.
+        in_flight = [*self.pushing.values(), self.computing[rank]]
+        others = [deadline for other, deadline in self.computing.items() if other != rank]
+        return self.granted <= min(in_flight) and self._in_time(others, before=1)
 
-def _feasible(deadlines: Iterable[int], granted: int) -> bool:
-    """Whether gradients can all have their turns in time, one after the other from turn ``granted`` on."""
-    return all(granted + place <= deadline for place, deadline in enumerate(sorted(deadlines)))
+    def _in_time(self, deadlines: Iterable[int], before: int = 0) -> bool:
+        """Whether gradients can all arrive in time, one by one, after all pushes so far and ``before`` more."""
+        first = self.granted + before
+        return all(first + place <= deadline for place, deadline in enumerate(sorted(deadlines)))
