@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 PETASTORM := .venv-petastorm
 CONFIG ?= jobs/configs/complete_journey.toml
 SET ?=
+ARGS ?=
 
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint unit petastorm readme venv venv-petastorm wheel clean
+.PHONY: help demo test lint unit petastorm readme bench-readers bench-scaling venv venv-petastorm wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +36,12 @@ petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 
 readme: venv ## the README's commands, with a reduced demo
 	@$(BIN)/python -m pytest -m readme
+
+bench-readers: venv venv-petastorm ## the readers against each other, HF datasets and tensors in memory (5 minutes)
+	@$(BIN)/python -m benchmarks.readers.run --petastorm $(PETASTORM)/bin/python $(ARGS)
+
+bench-scaling: venv ## one and two workers on two cores, and the modelled curve to 40 x 15 (5 minutes, nothing else running)
+	@$(BIN)/python -m benchmarks.scaling.run $(ARGS)
 
 venv: $(VENV)/.ready ## the main environment
 
