@@ -26,6 +26,9 @@ from training.config import TrainConfig
 from training.predict import read_spec
 
 EPOCHS = 3
+PAPER_SAMPLES, PAPER_EPOCHS = 34_000_000, 10
+PEER_RATE = 28.0
+"""Rows per core-second of deep-rec-kit 1.0.2 at the paper's sizes, shared meta units, one tower layer."""
 
 
 def main() -> None:
@@ -74,7 +77,14 @@ def main() -> None:
     )
     arguments.picture.parent.mkdir(parents=True, exist_ok=True)
     result["efficiency_at_40"] = draw(Here(load=alone, network=link, rows_per_s=best), loads, arguments.picture)
+    rates = {"shared": arguments.shared_rate, "per_task": arguments.per_task_rate, "peer": PEER_RATE}
+    result["core_hours_of_a_paper_sized_run"] = {name: round(core_hours(rate)) for name, rate in rates.items()}
     print(json.dumps(result))
+
+
+def core_hours(rows_per_core_s: float) -> float:
+    """Of the paper's samples and epochs, communication left out."""
+    return PAPER_SAMPLES * PAPER_EPOCHS / rows_per_core_s / 3600
 
 
 def count_parameters(location: str, config: ModelConfig) -> int:
