@@ -1,7 +1,7 @@
 """``make bench-readers``: every reader, each in a process (petastorm: an environment) of its own, on two row shapes.
 
-Prints a table and, last, one JSON object: per shape and contender rows/s, seconds to the first batch and peak memory of
-the process and all it started (each shared page divided among its users); what training consumes; and the default
+Prints a table and, last, one JSON object: per shape and contender rows/s, rows per CPU-second of all processes, seconds
+to the first batch, peak memory of all processes; what training consumes; and the default
 reader's rows/s in multiples of that.
 """
 
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import memory_bytes
 from benchmarks.readers.contenders import CONTENDERS
 from benchmarks.synthetic import Shape, make_spec, write_dataset
 
@@ -80,31 +81,8 @@ def _measure(name: str, location: str, batch_size: int, petastorm: str) -> dict[
 
 def _watch(process: "subprocess.Popen[str]", peak: list[int]) -> None:
     while process.poll() is None:
-        peak[0] = max(peak[0], sum(_memory(pid) for pid in _tree(process.pid)))
+        peak[0] = max(peak[0], memory_bytes(process.pid))
         time.sleep(0.2)
-
-
-def _tree(root: int) -> list[int]:
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-    members = {root}
-    while more := {pid for pid, parent in parents.items() if parent in members} - members:
-        members |= more
-    return list(members)
-
-
-def _memory(pid: int) -> int:
-    """Proportional set size in bytes."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--work", default="out/bench/accuracy")
     parser.add_argument("--every", type=int, default=4, help="as-of days: every n-th of each split")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     arguments = parser.parse_args()
     table = read_toml(arguments.config)
@@ -53,7 +53,7 @@ def main() -> None:
             workers=arguments.workers,
             shuffle_blocks=4,
         )
-        for seed in range(arguments.seeds)
+        for seed in arguments.seeds
         for name in arguments.modes
     ]
     results: dict[str, dict[str, list[float]]] = {name: {"validation": [], "nmae": []} for name in arguments.modes}

@@ -22,6 +22,7 @@ from training.loop import EpochLosses, Event, Loop
 from training.predict import read_spec
 from training.readers.base import Progress, Reader
 from training.readers.registry import open_reader
+from training.sync.base import total
 from training.sync.registry import make_synchronizer
 
 
@@ -49,6 +50,8 @@ class Outcome:
     """Of the best validation loss."""
     rows_per_s: list[float]
     """Training rows of all workers per second, by epoch; validation and checkpoints left out."""
+    rows_per_cpu_s: float
+    """Training rows per CPU-second of all workers over the whole run, validation included; servers are not."""
     staleness: int | None
     """The largest of any update, where training was asynchronous."""
 
@@ -156,18 +159,25 @@ def _train(rank: int, group: Group) -> Outcome | None:
     if group.workers > 1:
         dist.barrier()
     clock.began = time.perf_counter()
+    cpu_began = time.process_time()
     last = loop.run()
+    cpu_s = total([time.process_time() - cpu_began])[0]
     if rank != 0:
         return None
     assert last.best is not None
     coordinator = getattr(sync, "coordinator", None)
     staleness = ray.get(coordinator.staleness.remote()) if coordinator else None
     rates = " ".join(f"{rate:.0f}" for rate in clock.rates)
-    print(f"{group.name}: {rates} rows/s, validation {last.state.best_loss:.4f}, staleness {staleness}", flush=True)
+    efficiency = clock.rows * len(clock.rates) / cpu_s
+    print(
+        f"{group.name}: {rates} rows/s, {efficiency:.0f} rows/CPU-s, validation {last.state.best_loss:.4f}, staleness {staleness}",
+        flush=True,
+    )
     return Outcome(
         name=group.name,
         history=last.state.history,
         weights=last.best,
         rows_per_s=clock.rates,
+        rows_per_cpu_s=efficiency,
         staleness=staleness,
     )

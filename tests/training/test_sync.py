@@ -1,6 +1,7 @@
 """Ways to synchronise ranks, on real process groups: exact, or off by a known bound."""
 
 import asyncio
+import copy
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_sharded_moments_change_nothing_and_are_held_once(tmp_path: Path, plain: list[dict[str, Any]]) -> None:
-    sharded = trained(tmp_path / "run", shard_optimizer=True)
+    sharded = trained(tmp_path / "run", shard_optimizer=True, bucket_mib=1)
     assert_equal(plain[0]["model"], sharded[0]["model"])
     parameters = sum(weights.numel() for weights in plain[0]["model"].values())
     assert [one["held"] for one in plain] == [parameters, parameters]
@@ -121,6 +122,36 @@ def test_local_sgd_of_one_worker_is_plain_training() -> None:
         for changed in ({}, {"sync": "local_sgd", "sync_period": 3})
     ]
     assert_equal(snapshots[0].model, snapshots[1].model)
+
+
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+WAYS = ({}, {"shard_optimizer": True}, {"sync": "local_sgd", "sync_period": 2})
+
+
+def _resuming_rank(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+    for number, changed in enumerate(WAYS):
+        saved: list[Snapshot] = []
+
+        def save(snapshot: Snapshot, saved: list[Snapshot] = saved) -> None:
+            saved.append(copy.deepcopy(snapshot))
+
+        unbroken = make_loop(config(**changed), ListReader(SHARES[rank], batch_size=BATCH), save=save).run()
+        first_epoch = [saved[0]]
+        dist.broadcast_object_list(first_epoch, src=0)  # checkpoints are rank 0's
+        resumed = make_loop(config(**changed), ListReader(SHARES[rank], batch_size=BATCH))
+        resumed.restore(first_epoch[0])
+        again = resumed.run()
+        if rank == 0:
+            assert again.state == unbroken.state, number
+            assert_equal(unbroken.model, again.model)
+    dist.destroy_process_group()
+
+
+def test_two_ranks_resume_bit_identical(tmp_path: Path) -> None:
+    mp.spawn(_resuming_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
 
 
 # --- bounded staleness ------------------------------------------------------------------------------------------------
