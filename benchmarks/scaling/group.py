@@ -169,10 +169,8 @@ def _train(rank: int, group: Group) -> Outcome | None:
     staleness = ray.get(coordinator.staleness.remote()) if coordinator else None
     rates = " ".join(f"{rate:.0f}" for rate in clock.rates)
     efficiency = clock.rows * len(clock.rates) / cpu_s
-    print(
-        f"{group.name}: {rates} rows/s, {efficiency:.0f} rows/CPU-s, validation {last.state.best_loss:.4f}, staleness {staleness}",
-        flush=True,
-    )
+    results = f"{rates} rows/s, {efficiency:.0f} rows/CPU-s, validation {last.state.best_loss:.4f}"
+    print(f"{group.name}: {results}, staleness {staleness}", flush=True)
     return Outcome(
         name=group.name,
         history=last.state.history,

@@ -1,8 +1,9 @@
 """``make bench-scaling``: one and two workers on two cores, and the curve to 40 machines of 15 cores.
 
-The machine is shared by nobody, or the numbers mean nothing: runs of one and of two workers alternate, and each takes
-its fastest epoch. ``speedup_2_workers_by_cpu_time`` is what two undisturbed cores would give if neither worker ever
-waited for the other: 2 x rows per CPU-second of two workers over those of one. Writes the picture, prints a table and, last, one JSON object with ``speedup_2_workers``.
+Runs of one and of two workers alternate, and each takes its fastest epoch; on a machine that others use too the numbers
+mean little. ``speedup_2_workers_by_cpu_time`` is then the better guess: 2 x rows per CPU-second of two workers over
+those of one, what two quiet cores would give if neither worker ever waited for the other. Writes the picture, prints a
+line per run and, last, one JSON object with ``speedup_2_workers``.
 """
 
 import argparse
