@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--demo-dataset", default="", help="a published dataset to take for the demo's rows")
     parser.add_argument("--paper-rate", type=float, default=600.0, help="rows/s that training consumes at paper size")
     parser.add_argument("--demo-rate", type=float, default=5000.0, help="rows/s that training consumes at demo size")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of reading, for each contender and shape")
     arguments = parser.parse_args()
     consumed = {"paper": arguments.paper_rate, "demo": arguments.demo_rate}
     result: dict[str, Any] = {"consumed_rows_per_s": consumed}
@@ -47,7 +48,7 @@ def main() -> None:
         location = arguments.demo_dataset if shape == "demo" and arguments.demo_dataset else _dataset(shape, arguments)
         result[shape] = measured = {}
         for name in arguments.contenders:
-            measured[name] = one = _measure(name, location, BATCH_SIZE[shape], arguments.petastorm)
+            measured[name] = one = _measure(name, location, BATCH_SIZE[shape], arguments)
             print(f"{shape:6} {name:24} " + "  ".join(f"{key} {value:>9}" for key, value in one.items()), flush=True)
         result[f"{shape}_times_consumption"] = round(measured["parquet"]["rows_per_s"] / consumed[shape], 1)
         streaming = {name: one["rows_per_s"] for name, one in measured.items() if name in STREAMING}
@@ -63,10 +64,10 @@ def _dataset(shape: str, arguments: argparse.Namespace) -> str:
     return location
 
 
-def _measure(name: str, location: str, batch_size: int, petastorm: str) -> dict[str, float]:
-    python = petastorm if name == "petastorm" else sys.executable
+def _measure(name: str, location: str, batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
+    python = arguments.petastorm if name == "petastorm" else sys.executable
     command = [python, "-m", "benchmarks.readers.measure", "--contender", name, "--dataset", location]
-    command += ["--batch-size", str(batch_size)]
+    command += ["--batch-size", str(batch_size), "--seconds", str(arguments.seconds)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONWARNINGS": "ignore"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     peak: list[int] = [0]

@@ -76,18 +76,6 @@ def test_two_workers_with_uneven_shards_finish(dataset: Path, tmp_path: Path, sy
 
 
 @pytest.mark.usefixtures("_cluster")
-def test_one_asynchronous_worker_trains_as_a_synchronous_one(dataset: Path, tmp_path: Path) -> None:
-    """Also through a parameter server for each of two shares of the weights."""
-    plain = train(job(dataset, tmp_path / "plain", epochs=1), resume=False, rows=ROWS)
-    pushed = train(
-        job(dataset, tmp_path / "async", epochs=1, sync="async", staleness=0, parameter_servers=2),
-        resume=False,
-        rows=ROWS,
-    )
-    assert same_weights(plain, pushed)
-
-
-@pytest.mark.usefixtures("_cluster")
 def test_a_finished_run_is_resumed_only_on_request(dataset: Path, tmp_path: Path) -> None:
     first = train(job(dataset, tmp_path), resume=False, rows=ROWS)
     # A start afresh that went on from the first run would have nothing to do, and leave its folder the only one.

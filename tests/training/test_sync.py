@@ -214,6 +214,24 @@ def test_chunks_are_dealt_once() -> None:
     assert sorted(asyncio.run(deal())) == [0, 1, 2]
 
 
+@pytest.mark.ray
+def test_one_asynchronous_worker_is_plain_training() -> None:
+    """Through a parameter server for each of two shares of the weights; also the moments come back to their places."""
+    import ray
+
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        plain, pushed = (
+            make_loop(config(**changed), ListReader(list(range(ROWS)), batch_size=BATCH)).run()
+            for changed in ({}, {"sync": "async", "staleness": 0, "parameter_servers": 2})
+        )
+    finally:
+        ray.shutdown()
+    assert_equal(plain.model, pushed.model)
+    for position, state in plain.optimizer["state"].items():
+        assert_equal(state, pushed.optimizer["state"][position])
+
+
 def test_unknown_ways_are_refused() -> None:
     with pytest.raises(ValueError, match="sync"):
         TrainConfig.model_validate({"sync": "gossip"})
