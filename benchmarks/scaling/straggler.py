@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/bench/scaling"))
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     arguments = parser.parse_args()
     location = dataset(arguments.work, rows=arguments.rows, row_group_rows=128)
     groups = [
@@ -34,12 +35,12 @@ def main() -> None:
             name=f"{mode}, {workers}",
             dataset=location,
             model=PRESETS["small"],
-            train=TrainConfig.model_validate({"epochs": 2, "batch_size": arguments.batch_size, **changed}),
+            train=TrainConfig.model_validate({"epochs": 2, "batch_size": arguments.batch_size, **MODES[mode]}),
             workers=4,
             shuffle_blocks=1,
             sleep=sleep,
         )
-        for mode, changed in MODES.items()
+        for mode in arguments.modes
         for workers, sleep in (("even", EVEN), ("one slow", ONE_SLOW))
     ]
     outcomes = run(groups)
