@@ -9,13 +9,14 @@ PEER := .venv-peer
 CONFIG ?= jobs/configs/complete_journey.toml
 SET ?=
 COMPOSE ?= docker compose
+ARGS ?=
 
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help demo test lint unit test-cluster petastorm readme venv venv-petastorm wheel clean
-.PHONY: bench-etl bench-train bench-predict cluster-secrets cluster-demo cluster-daily
+.PHONY: bench-etl bench-train bench-predict bench-readers bench-scaling cluster-secrets cluster-demo cluster-daily
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +42,12 @@ petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 
 readme: venv ## the README's commands, with a reduced demo
 	@$(BIN)/python -m pytest -m readme
+
+bench-readers: venv venv-petastorm ## the readers against each other, HF datasets and tensors in memory (5 minutes)
+	@$(BIN)/python -m benchmarks.readers.run --petastorm $(PETASTORM)/bin/python $(ARGS)
+
+bench-scaling: venv ## one and two workers on two cores, and the modelled curve to 40 x 15 (5 minutes, nothing else running)
+	@$(BIN)/python -m benchmarks.scaling.run $(ARGS)
 
 venv: $(VENV)/.ready ## the main environment
 

@@ -18,7 +18,7 @@ class TrainConfig(StrictConfig):
     seed: int = 0
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=256, ge=1)
-    """Rows per step over all workers."""
+    """Rows per update of the weights: of all workers together, or of one where ``sync`` is ``async``."""
     learning_rate: float = Field(default=2e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.998)
     eps: float = 1e-9
@@ -36,6 +36,24 @@ class TrainConfig(StrictConfig):
     early_stopping_patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss after which training stops."""
     checkpoint_every_steps: int = Field(default=500, ge=1)
+    sync: Literal["ddp", "local_sgd", "async"] = "ddp"
+    """How several workers make one model; docs/decisions/ says which when."""
+    all_reduce: Literal["fp32", "bf16"] = "fp32"
+    """What gradients travel as (``ddp``)."""
+    bucket_mib: int = Field(default=25, ge=1)
+    """Gradients are sent in buckets of this size while the backward pass goes on (``ddp``)."""
+    shard_optimizer: bool = False
+    """Each worker keeps Adam's moments of its share of the weights alone (``ddp``), where memory binds."""
+    sync_period: int = Field(default=8, ge=1)
+    """Steps between averages of the weights (``local_sgd``)."""
+    staleness: int = Field(default=16, ge=0)
+    """Updates that the weights may get between a gradient's pull and its own update (``async``)."""
+    parameter_servers: int = Field(default=1, ge=1)
+    """Actors that hold the weights (``async``); each takes a core's time to update its share."""
+
+    def rows_per_worker(self, workers: int) -> int:
+        """Rows of a worker's batch."""
+        return self.batch_size if self.sync == "async" else -(-self.batch_size // workers)
 
 
 class ReaderConfig(StrictConfig):

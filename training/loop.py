@@ -13,15 +13,15 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from training.config import TrainConfig
-from training.optimizer import make_optimizer
 from training.readers.base import Progress, Reader
-from training.step import TaskByTask, backward_by_task
+from training.step import TaskByTask, Update, backward_by_task
+from training.sync.base import Synchronizer, total, world
+from training.sync.registry import make_synchronizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +89,13 @@ def blank_row(spec: DatasetSpec) -> Batch:
 class Loop:
     """Trains ``model`` in place by eq. 19; every rank of the process group makes the same calls.
 
-    The gradient of a step is the exact mean over the rows of all ranks, also where ranks have unequally many: they
-    add up their row counts first, and a rank that ran out of rows takes part with none until all have.
+    How the ranks' steps make one model is the synchronizer's, see :mod:`training.sync.base`.
 
     Args:
         loss: (the model's output for some tasks of a batch, the batch, these tasks) -> the loss summed over its rows.
-        save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps.
-        tell: called on rank 0 after every step and epoch.
+        save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps, where they next meet.
+        tell: called on rank 0 after every meeting (each step, where training is synchronous) and epoch.
+        sync: what ``config.sync`` names, unless it is there already.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class Loop:
         validation: Reader,
         save: Callable[[Snapshot], None],
         tell: Callable[[Event], None],
+        sync: Synchronizer | None = None,
     ) -> None:
         self.model, self.loss, self.spec, self.config = model, loss, spec, config
         self.readers = {"train": train, "validation": validation}
         self.save, self.tell = save, tell
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.parallel = DistributedDataParallel(model) if self.world > 1 else model
-        self.optimizer = make_optimizer(model, config)
+        self.rank, self.world = world()
+        self.sync = sync or make_synchronizer(model, config)
         self.bf16 = config.precision == "bf16"
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
@@ -124,11 +124,12 @@ class Loop:
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot, as if never interrupted."""
         self.model.load_state_dict(snapshot.model)
-        self.optimizer.load_state_dict(snapshot.optimizer)
+        self.sync.load_optimizer_state(snapshot.optimizer)
         self.state, self.best = snapshot.state, snapshot.best
 
     def run(self) -> Snapshot:
         """Train to the last epoch or until validation stops getting better; returns the last snapshot."""
+        self.sync.start()
         while not self.state.finished:
             self._train_epoch()
             self._close_epoch(self._validate())
@@ -142,43 +143,41 @@ class Loop:
         progress: Progress | None = None
         while True:
             batch, progress = next(batches, (None, progress))
-            rows = int(self._total([0.0 if batch is None else len(batch)])[0])
-            if rows == 0:
+            met = self.sync.step(batch, self._gradient)
+            if met is None:
+                continue
+            if met.rows == 0:
                 return
-            loss = self._step(batch, rows)
-            state.step += 1
-            state.rows += rows
-            state.loss_sum += loss
+            before = state.step
+            state.step += met.steps
+            state.rows += met.rows
+            state.loss_sum += met.loss
             if self.rank == 0:
                 self.tell(Event(epoch=state.epoch, step=state.step, rows=state.rows, loss=state.loss_sum / state.rows))
-            if state.step % self.config.checkpoint_every_steps == 0:
+            every = self.config.checkpoint_every_steps
+            if state.step // every > before // every:
                 self._save(progress)
 
-    def _step(self, batch: Batch | None, rows: int) -> float:
-        """One optimizer step over ``rows`` rows of all ranks; returns their summed loss."""
-        # DDP averages over ranks; times world / rows makes that the mean over all rows.
-        scale = self.world / rows
-        body = getattr(self.model, "body", None)
-        if self.world == 1 and batch is not None and isinstance(body, TaskByTask):
-            local = self._backward_by_task(body, batch, scale)
-        else:
-            loss = self._finite(self._loss_sum(self.parallel, batch) * scale)
-            loss.backward()  # type: ignore[no-untyped-call]
-            local = loss.item()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return self._total([local / scale])[0]
+    def _gradient(self, module: nn.Module, batch: Batch | None, scale: float, update: Update | None) -> float:
+        """See :data:`training.sync.base.Gradient`."""
+        body = getattr(module, "body", None)
+        if update is not None and batch is not None and isinstance(body, TaskByTask):
+            self.model.zero_grad()
+            return self._backward_by_task(body, batch, scale, update) / scale
+        self.model.zero_grad(set_to_none=False)
+        loss = self._finite(self._loss_sum(module, batch))
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        return loss.item()
 
-    def _backward_by_task(self, body: TaskByTask, batch: Batch, scale: float) -> float:
+    def _backward_by_task(self, body: TaskByTask, batch: Batch, scale: float, update: Update) -> float:
         """The same gradients, of one group of tasks after the other, each updated at once."""
-
         output: Any = self.model.output
 
         def loss(views: Float[Tensor, "B N V"], tasks: slice) -> Float[Tensor, ""]:
             parameters = output(views, batch.history, tasks)
             return self._finite(self.loss(parameters, batch, tasks) * scale)
 
-        return backward_by_task(body, batch, loss, self.optimizer.step, bf16=self.bf16)
+        return backward_by_task(body, batch, loss, update, bf16=self.bf16)
 
     def _finite(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         if not torch.isfinite(loss):
@@ -203,7 +202,7 @@ class Loop:
             for batch, _ in self.readers["validation"].epoch(0, None):
                 sums[0] += self._loss_sum(self.model, batch).item()
                 sums[1] += len(batch)
-        loss, rows = self._total(sums)
+        loss, rows = total(sums)
         if rows == 0:
             raise UserError("the validation split has no rows: rebuild the dataset with a longer split.validation")
         return loss / rows
@@ -239,15 +238,8 @@ class Loop:
     def _snapshot(self, progress: list[Progress] | None) -> Snapshot:
         state = LoopState(**{**vars(self.state), "progress": progress, "history": list(self.state.history)})
         return Snapshot(
-            model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), state=state, best=self.best
+            model=self.model.state_dict(), optimizer=self.sync.optimizer_state(), state=state, best=self.best
         )
-
-    def _total(self, values: list[float]) -> list[float]:
-        if self.world == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor)
-        return [float(value) for value in tensor]
 
 
 def task_weights(spec: DatasetSpec, config: TrainConfig) -> Float[Tensor, "M"]:

@@ -15,20 +15,29 @@ CHUNK = 1 << 16
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> "ClippedAdam":
     """The optimizer of 5.1.3 over all parameters, with the two L2 terms of eq. 19."""
+    return ClippedAdam(parameter_options(model, config), **adam_options(config))
+
+
+def parameter_options(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """All parameters, in groups by their coefficient of eq. 19."""
     groups = parameter_groups(model)
     penalised = {*groups.meta, *groups.network}
     rest = [parameter for parameter in model.parameters() if parameter not in penalised]
-    return ClippedAdam(
-        [
-            {"params": list(groups.meta), "alpha": config.l2_meta},
-            {"params": list(groups.network), "alpha": config.l2_network},
-            {"params": rest, "alpha": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        clip_value=config.clip_value,
-    )
+    options = [
+        {"params": list(groups.meta), "alpha": config.l2_meta},
+        {"params": list(groups.network), "alpha": config.l2_network},
+        {"params": rest, "alpha": 0.0},
+    ]
+    return [group for group in options if group["params"]]
+
+
+def adam_options(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "lr": config.learning_rate,
+        "betas": config.betas,
+        "eps": config.eps,
+        "clip_value": config.clip_value,
+    }
 
 
 class ClippedAdam(torch.optim.Optimizer):

@@ -30,7 +30,9 @@ from training.config import TrainingConfig
 from training.loop import Event, Loop, Snapshot, task_weights
 from training.preflight import check_resources
 from training.progress import Display
+from training.readers.base import Deal, Reader
 from training.readers.registry import open_reader
+from training.sync.registry import make_synchronizer
 
 CHECKPOINTS_KEPT = 2
 ADOPTED = "checkpoint_resumed_from"
@@ -116,12 +118,14 @@ def _worker(settings: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     keep_freed_memory()
     torch.manual_seed(config.train.seed)
-    readers = {
-        split: open_reader(
-            job.dataset, job.spec, config.reader, split=split, train=config.train, rank=rank, world=world
+    model = build_model(job.model, job.spec)
+    sync = make_synchronizer(model, config.train)
+
+    def reader(split: str, deal: Deal | None = None) -> Reader:
+        return open_reader(
+            job.dataset, job.spec, config.reader, split=split, train=config.train, rank=rank, world=world, deal=deal
         )
-        for split in ("train", "validation")
-    }
+
     writer = _summary_writer(job.storage, settings["name"]) if rank == 0 else None
 
     def tell(event: Event) -> None:
@@ -133,17 +137,17 @@ def _worker(settings: dict[str, Any]) -> None:
         elif writer and event.step % SCALAR_STEPS == 0:
             writer.add_scalar("loss/train", event.loss, event.step)
 
-    model = build_model(job.model, job.spec)
     weights = task_weights(job.spec, config.train)
     loop = Loop(
         model=model,
         loss=JointLoss(model, config.train.loss, weights=weights, statistics=job.statistics),
         spec=job.spec,
         config=config.train,
-        train=readers["train"],
-        validation=readers["validation"],
+        train=reader("train", sync.deal),
+        validation=reader("validation"),
         save=lambda snapshot: _report(snapshot, job, rank=rank),
         tell=tell,
+        sync=sync,
     )
     reported = ray.train.get_checkpoint()  # of this run, after a failure
     if reported is not None:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from m2m_model.batch import Batch
 
+Update = Callable[[Iterable[nn.Parameter]], None]
+"""Takes an optimizer step for some parameters, which have their gradients."""
+
 
 @runtime_checkable
 class TaskByTask(Protocol):
@@ -34,7 +37,7 @@ def backward_by_task(
     body: TaskByTask,
     batch: Batch,
     loss: Callable[[Float[Tensor, "B N V"], slice], Float[Tensor, ""]],
-    update: Callable[[Iterable[nn.Parameter]], None],
+    update: Update,
     *,
     bf16: bool = False,
 ) -> float:

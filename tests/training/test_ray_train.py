@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -44,9 +45,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def job(dataset: Path, storage: Path, *, workers: int = 1, epochs: int = 2) -> TrainJob:
+def job(dataset: Path, storage: Path, *, workers: int = 1, epochs: int = 2, **changed: Any) -> TrainJob:
     config = TrainingConfig(
-        train=TrainConfig(epochs=epochs, batch_size=8, checkpoint_every_steps=5, early_stopping_patience=9),
+        train=TrainConfig(epochs=epochs, batch_size=8, checkpoint_every_steps=5, early_stopping_patience=9, **changed),
         cluster=ClusterConfig(workers=workers, cpus_per_worker=1),
     )
     return TrainJob(
@@ -66,12 +67,14 @@ def same_weights(left: Snapshot, right: Snapshot) -> bool:
 
 
 @pytest.mark.usefixtures("_cluster")
-def test_two_workers_with_uneven_shards_finish(dataset: Path, tmp_path: Path) -> None:
-    last = train(job(dataset, tmp_path, workers=2), resume=False, rows=ROWS)
+@pytest.mark.parametrize("sync", ["ddp", "local_sgd", "async"])
+def test_two_workers_with_uneven_shards_finish(dataset: Path, tmp_path: Path, sync: str) -> None:
+    last = train(job(dataset, tmp_path, workers=2, sync=sync), resume=False, rows=ROWS)
     assert last.state.finished
     assert [losses.epoch for losses in last.state.history] == [0, 1]
     assert last.best is not None
     assert list(tmp_path.rglob("events.out.tfevents*"))
+    assert len(last.optimizer["state"]) == len(last.model)
 
 
 @pytest.mark.usefixtures("_cluster")

@@ -1,15 +1,16 @@
 """The protocol of all readers, and what they share."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from m2m_model.batch import Batch
-from m2m_model.contracts.spec import DatasetSpec
 
 Progress = Mapping[str, Any]
 """JSON-able; what a reader needs to go on after a batch. Its content is the reader's own."""
+Deal = Callable[[int, int], Iterable[int]]
+"""(epoch, count) -> the positions, of ``count``, that are this rank's; over all ranks each once."""
 
 
 class Reader(Protocol):
@@ -28,22 +29,17 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
-def rebatched(pieces: Iterable[Mapping[str, np.ndarray]], batch_size: int, spec: DatasetSpec) -> Iterator[Batch]:
-    """Pieces of any length as batches of ``batch_size`` rows, the last one shorter."""
-    waiting: list[Mapping[str, np.ndarray]] = []
-    rows = 0
+def rebatched(pieces: Iterable[Batch], batch_size: int) -> Iterator[Batch]:
+    """Pieces of any length as batches of ``batch_size`` rows, the last one shorter. Only borders are copied."""
+    waiting: list[Batch] = []
+    missing = batch_size
     for piece in pieces:
-        if not len(piece["scenario_index"]):
-            continue
-        waiting.append(piece)
-        rows += len(piece["scenario_index"])
-        if rows < batch_size:
-            continue
-        joined = {name: np.concatenate([part[name] for part in waiting]) for name in waiting[0]}
-        for start in range(0, rows - batch_size + 1, batch_size):
-            yield Batch.from_columns({n: a[start : start + batch_size] for n, a in joined.items()}, spec)
-        left = rows % batch_size
-        waiting = [{name: array[rows - left :] for name, array in joined.items()}] if left else []
-        rows = left
-    if rows:
-        yield Batch.from_columns({name: np.concatenate([part[name] for part in waiting]) for name in waiting[0]}, spec)
+        start = 0
+        while len(piece) - start >= missing:
+            yield Batch.concatenate([*waiting, piece.select(slice(start, start + missing))])
+            waiting, start, missing = [], start + missing, batch_size
+        if start < len(piece):
+            waiting.append(piece.select(slice(start, None)))
+            missing -= len(piece) - start
+    if waiting:
+        yield Batch.concatenate(waiting)

@@ -6,13 +6,15 @@ who reads what, so an epoch that W ranks began can be finished by any other numb
 done and the rows taken of the others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import torch
 from pydantic import ValidationError
 
 from m2m_model.batch import Batch
@@ -21,8 +23,11 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
 from training.dataset import SplitFiles, batch_columns
-from training.readers.base import Progress, rebatched
+from training.readers.base import Deal, Progress, rebatched
 from training.readers.grouping import grouped_order, knowledge_keys
+
+READ_THREADS = 4
+"""Row groups read at once. More than a worker's cores, for stores where a read mostly waits."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +80,22 @@ class ParquetReader:
     group_rows: int
     rank: int
     world: int
+    deal: Deal | None = None
+    """Who gets which chunk, where that is not chunk i to rank i mod W."""
 
     def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
         chunks, start = self.chunks(epoch), ParquetProgress.merge(progress or [])
-        finished = frozenset(start.done)
-        mine = [index for index in range(len(chunks)) if index not in finished][self.rank :: self.world]
-        done, taken = sorted(finished), dict(start.taken)
-        remaining = iter(mine)
-        current = next(remaining, None)
-        for batch in rebatched(self._read_ahead(epoch, chunks, mine, start.taken), self.batch_size, self.spec):
+        done, taken = sorted(start.done), dict(start.taken)
+        begun: deque[int] = deque()
+        for batch in rebatched(self._read_ahead(epoch, chunks, start, begun), self.batch_size):
             rows = len(batch)
-            while rows and current is not None:
+            while rows:
+                current = begun[0]
                 left = sum(block.rows for block in chunks[current]) - taken.get(current, 0)
                 taken[current] = taken.get(current, 0) + min(rows, left)
                 if rows >= left:
-                    done = sorted([*done, current])
+                    done = sorted([*done, begun.popleft()])
                     del taken[current]
-                    current = next(remaining, None)
                 rows -= min(rows, left)
             # JSON has no integer keys.
             yield batch, {"done": done, "taken": {str(chunk): count for chunk, count in taken.items()}}
@@ -108,21 +112,30 @@ class ParquetReader:
         shuffled = [blocks[index] for index in order]
         return [shuffled[start : start + self.shuffle_blocks] for start in range(0, len(blocks), self.shuffle_blocks)]
 
-    def _read_ahead(
-        self, epoch: int, chunks: list[list[Block]], mine: list[int], taken: dict[int, int]
-    ) -> Iterator[dict[str, np.ndarray]]:
-        with ThreadPoolExecutor(1) as pool:
-            ahead = None
-            for index in mine:
-                following = pool.submit(self._read, epoch, index, chunks[index], taken.get(index, 0))
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
+    def _mine(self, epoch: int, chunks: int, done: Collection[int]) -> Iterator[int]:
+        """This rank's chunks of those that are left."""
+        left = [index for index in range(chunks) if index not in done]
+        positions = self.deal(epoch, len(left)) if self.deal else range(self.rank, len(left), self.world)
+        return (left[position] for position in positions)
 
-    def _read(self, epoch: int, index: int, blocks: list[Block], skip: int) -> dict[str, np.ndarray]:
-        table = pa.concat_tables([self.split.read(block.file, block.row_group, self.spec) for block in blocks])
-        columns, random = batch_columns(table, self.spec), np.random.default_rng([self.seed, epoch, index])
+    def _read_ahead(
+        self, epoch: int, chunks: list[list[Block]], start: ParquetProgress, begun: deque[int]
+    ) -> Iterator[Batch]:
+        """The rows of this rank's chunks; ``begun`` gets each chunk's index before its rows come."""
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(READ_THREADS) as readers:
+            waiting = None
+            for index in self._mine(epoch, len(chunks), frozenset(start.done)):
+                begun.append(index)
+                following = ahead.submit(self._read, readers, epoch, index, chunks[index], start.taken.get(index, 0))
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
+
+    def _read(self, readers: ThreadPoolExecutor, epoch: int, index: int, blocks: list[Block], skip: int) -> Batch:
+        tables = readers.map(lambda block: self.split.read(block.file, block.row_group, self.spec), blocks)
+        columns = batch_columns(pa.concat_tables(tables), self.spec)
+        random = np.random.default_rng([self.seed, epoch, index])
         order = grouped_order(knowledge_keys(columns), self.group_rows, random)[skip:]
-        return {name: array[order] for name, array in columns.items()}
+        return Batch.from_columns(columns, self.spec).select(torch.from_numpy(order))

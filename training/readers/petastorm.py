@@ -35,14 +35,14 @@ class PetastormReader:
 
     def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
         try:
-            for batch in rebatched(self._pieces(epoch), self.batch_size, self.spec):
+            for batch in rebatched(self._pieces(epoch), self.batch_size):
                 yield batch, {}
         except UserError:
             raise
         except Exception as error:
             raise (self.split.find_damage() or error) from None
 
-    def _pieces(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
+    def _pieces(self, epoch: int) -> Iterator[Batch]:
         petastorm = _petastorm()
         # petastorm refuses to make more shards than there are row groups.
         shards = min(self.world, sum(len(file.row_groups) for file in self.split.files))
@@ -61,7 +61,8 @@ class PetastormReader:
             seed=epoch_seed(self.seed, epoch),
         ) as reader:
             for row_group in reader:
-                yield {name: _stacked(array) for name, array in row_group._asdict().items()}
+                columns = {name: _stacked(array) for name, array in row_group._asdict().items()}
+                yield Batch.from_columns(columns, self.spec)
 
 
 def _stacked(array: np.ndarray) -> np.ndarray:

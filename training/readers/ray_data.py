@@ -37,12 +37,12 @@ class RayDataReader:
         if not files:
             return
         try:
-            for batch in rebatched(self._pieces(files, epoch), self.batch_size, self.spec):
+            for batch in rebatched(self._pieces(files, epoch), self.batch_size):
                 yield batch, {}
         except Exception as error:
             raise (_user_error(error) or self.split.find_damage(files) or error) from None
 
-    def _pieces(self, files: list[FileEntry], epoch: int) -> Iterator[dict[str, np.ndarray]]:
+    def _pieces(self, files: list[FileEntry], epoch: int) -> Iterator[Batch]:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(files))
         split, spec = self.split, self.spec
 
@@ -62,7 +62,7 @@ class RayDataReader:
             local_shuffle_buffer_size=self.shuffle_blocks * self.batch_size,
             local_shuffle_seed=epoch_seed(self.seed, epoch),
         )
-        return (batch_columns(table, spec) for table in batches)
+        return (Batch.from_columns(batch_columns(table, spec), spec) for table in batches)
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -6,7 +6,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from training.config import ReaderConfig, TrainConfig
 from training.dataset import PAGE_CHECKSUMS, open_split
-from training.readers.base import Reader
+from training.readers.base import Deal, Reader
 
 READERS = {
     "parquet": ("training.readers.parquet", "ParquetReader"),
@@ -25,8 +25,11 @@ def open_reader(
     train: TrainConfig,
     rank: int,
     world: int,
+    deal: Deal | None = None,
 ) -> Reader:
     """Rank ``rank`` of ``world``'s share of a split of the dataset published at ``location``.
+
+    ``deal`` deals chunks of rows to whoever asks; only the Parquet reader can, the others' shares are fixed.
 
     Raises:
         UserError: the reader's library is not installed, or a file is missing, has the wrong size or (where pyarrow
@@ -42,11 +45,12 @@ def open_reader(
     reader: Reader = getattr(importlib.import_module(module), name)(
         split=files,
         spec=spec,
-        batch_size=-(-train.batch_size // world),
+        batch_size=train.rows_per_worker(world),
         seed=train.seed,
         shuffle_blocks=config.shuffle_blocks,
         rank=rank,
         world=world,
         **options,
+        **({"deal": deal} if deal and config.name == "parquet" else {}),
     )
     return reader

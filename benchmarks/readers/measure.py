@@ -1,0 +1,53 @@
+"""Measure one contender in this process; prints one JSON object.
+
+Rows per second are those of the epoch after the first batch, so that starting up and time to the first batch count
+once, on their own. CPU seconds are those of this process and all that it started, the first batch included.
+"""
+
+import argparse
+import json
+import os
+import time
+
+import torch
+
+from benchmarks.processes import cpu_s
+from benchmarks.readers.contenders import CONTENDERS
+from m2m_model.contracts.store import Folder, read_manifest
+from training.predict import read_spec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--contender", choices=CONTENDERS, required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--seconds", type=float, default=15.0, help="stop after so long")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Folder.at(arguments.dataset)
+    spec = read_spec(folder, read_manifest(folder, kind="dataset", build_hint="build it first"))
+    if arguments.contender == "ray_data":
+        import ray
+
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    started, used = time.perf_counter(), cpu_s(os.getpid())
+    batches = CONTENDERS[arguments.contender](arguments.dataset, spec, arguments.batch_size)
+    next(batches)
+    first = time.perf_counter()
+    rows = 0
+    for batch in batches:
+        rows += len(batch)
+        if time.perf_counter() - first > arguments.seconds:
+            break
+    ended = time.perf_counter()
+    result = {
+        "rows_per_s": round(rows / (ended - first)),
+        "rows_per_cpu_s": round(rows / (cpu_s(os.getpid()) - used)),
+        "first_batch_s": round(first - started, 3),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""``make bench-scaling``: one and two workers on two cores, and the curve to 40 machines of 15 cores.
+
+Runs of one and of two workers alternate, and each takes its fastest epoch; on a machine that others use too the numbers
+mean little. ``speedup_2_workers_by_cpu_time`` is then the better guess: 2 x rows per CPU-second of two workers over
+those of one, what two quiet cores would give if neither worker ever waited for the other. Writes the picture, prints a
+line per run and, last, one JSON object with ``speedup_2_workers``.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from benchmarks.scaling.curve import Here, draw, paper_loads
+from benchmarks.scaling.group import Group, run
+from benchmarks.scaling.network import Network, Workload
+from benchmarks.scaling.presets import PRESETS, dataset
+from m2m_model.config import ModelConfig
+from m2m_model.contracts.store import Folder, read_manifest
+from m2m_model.zoo.registry import build_model
+from training.config import TrainConfig
+from training.predict import read_spec
+
+EPOCHS = 3
+PAPER_SAMPLES, PAPER_EPOCHS = 34_000_000, 10
+PEER_RATE = 28.0
+"""Rows per core-second of deep-rec-kit 1.0.2 at the paper's sizes, shared meta units, one tower layer."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("out/bench/scaling"))
+    parser.add_argument("--preset", choices=PRESETS, default="small")
+    parser.add_argument("--rows", type=int, default=8_192)
+    parser.add_argument("--batch-size", type=int, default=1024, help="rows per step over all workers")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--set", default="{}", help="JSON of further train options, such as all_reduce")
+    parser.add_argument("--shared-rate", type=float, default=300.0, help="rows per core-second at the paper's sizes")
+    parser.add_argument("--per-task-rate", type=float, default=130.0)
+    parser.add_argument("--picture", type=Path, default=Path("out/bench/scaling/curve.png"))
+    arguments = parser.parse_args()
+    location = dataset(arguments.work, rows=arguments.rows, row_group_rows=512)
+    model = PRESETS[arguments.preset]
+    train = TrainConfig(epochs=EPOCHS, early_stopping_patience=EPOCHS, batch_size=arguments.batch_size)
+    train = TrainConfig.model_validate(train.model_dump() | json.loads(arguments.set))
+    best, by_cpu = {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}
+    for _ in range(arguments.repeats):
+        for workers in best:
+            name = f"{workers} worker" + "s" * (workers > 1)
+            group = Group(
+                name=name, dataset=location, model=model, train=train, workers=workers, pinned=True, shuffle_blocks=1
+            )
+            outcome = run([group])[0]
+            best[workers] = max(best[workers], *outcome.rows_per_s[1:])
+            by_cpu[workers] = max(by_cpu[workers], outcome.rows_per_cpu_s)
+    parameters = count_parameters(location, model)
+    reduce_s = {kind: all_reduce_s(parameters, kind) for kind in ("fp32", "bf16")}
+    result: dict[str, Any] = {
+        "preset": arguments.preset,
+        "batch_size": arguments.batch_size,
+        "parameters": parameters,
+        "gradient_mib": round(parameters * 4 / 2**20, 1),
+        "all_reduce_s": {kind: round(seconds, 4) for kind, seconds in reduce_s.items()},
+        "rows_per_s": {str(workers): round(rate) for workers, rate in best.items()},
+        "speedup_2_workers": round(best[2] / best[1], 3),
+        "rows_per_cpu_s": {str(workers): round(rate) for workers, rate in by_cpu.items()},
+        "speedup_2_workers_by_cpu_time": round(2 * by_cpu[2] / by_cpu[1], 3),
+    }
+    # Two workers' ring sends as many bytes as there are, each way.
+    link = Network(latency_s=0.0, bytes_per_s=parameters * 4 / reduce_s["fp32"])
+    alone = Workload(parameters=parameters, rows_per_step=arguments.batch_size // 2, rows_per_core_s=best[1], cores=1)
+    loads = paper_loads(
+        shared=arguments.shared_rate,
+        per_task=arguments.per_task_rate,
+        shared_parameters=count_parameters(location, PRESETS["paper_shared"]),
+        per_task_parameters=count_parameters(location, PRESETS["paper_per_task"]),
+    )
+    arguments.picture.parent.mkdir(parents=True, exist_ok=True)
+    result["efficiency_at_40"] = draw(Here(load=alone, network=link, rows_per_s=best), loads, arguments.picture)
+    rates = {"shared": arguments.shared_rate, "per_task": arguments.per_task_rate, "peer": PEER_RATE}
+    result["core_hours_of_a_paper_sized_run"] = {name: round(core_hours(rate)) for name, rate in rates.items()}
+    print(json.dumps(result))
+
+
+def core_hours(rows_per_core_s: float) -> float:
+    """Of the paper's samples and epochs, communication left out."""
+    return PAPER_SAMPLES * PAPER_EPOCHS / rows_per_core_s / 3600
+
+
+def count_parameters(location: str, config: ModelConfig) -> int:
+    folder = Folder.at(location)
+    spec = read_spec(folder, read_manifest(folder, kind="dataset", build_hint="build it first"))
+    with torch.device("meta"):
+        model = build_model(config, spec)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def all_reduce_s(parameters: int, kind: str) -> float:
+    """Seconds for gloo to add up two processes' gradients, nothing hidden; the fastest of several."""
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_reduce, args=(folder, parameters, kind), nprocs=2)  # type: ignore[no-untyped-call]
+        return float(Path(folder, "seconds").read_text())
+
+
+def _reduce(rank: int, folder: str, parameters: int, kind: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    gradients = torch.ones(parameters, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
+    seconds = []
+    for _ in range(5):
+        dist.barrier()
+        started = time.perf_counter()
+        dist.all_reduce(gradients)
+        seconds.append(time.perf_counter() - started)
+    if rank == 0:
+        Path(folder, "seconds").write_text(str(min(seconds)))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
