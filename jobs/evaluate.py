@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     validation = parquet_files(manifest, split="validation")
     forecasters: dict[str, tuple[Forecaster, PointRule]]
     with connected(cluster):
-        forecasters = {model.name: (ModelForecaster(model.module), model.rule)}
+        forecasters = {model.name: (ModelForecaster(model.module, config.predict.precision), model.rule)}
         for name, forecaster in fit_baselines(source, manifest, config).items():
             rule = fit_rule(forecaster, source, validation, name=name, config=config.predict, cluster=cluster)
             forecasters[name] = (forecaster, rule)

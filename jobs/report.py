@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model=config.run.path("model"),
         evaluation=config.run.path("evaluation"),
         predictions=config.run.path("predictions"),
-        shuffle=shuffle_cost(ModelForecaster(model.module), model.rule, source, test),
+        shuffle=shuffle_cost(ModelForecaster(model.module, config.predict.precision), model.rule, source, test),
     )
     print(f"report: {build_report(inputs, config.run.path('report'))}")
     return 0
