@@ -4,6 +4,7 @@ Checks of the schema happen here, before any row is read; checks of rows are in 
 """
 
 import datetime
+import re
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote, urlparse
 from zoneinfo import ZoneInfo
@@ -42,7 +43,9 @@ def read_facts(
     only their rows are read, and of a table partitioned by day only the files that may hold them.
     """
     table = raw.facts[name]
+    filed = partition_days(table, raw.timezone, days) if days is not None and table.partition else None
     frame = read_table(spark, table.path or f"{root}/{name}", name)
+    _refuse_unlike_files(frame, name, table.path, table.partition, filed)
     _require(frame, name, [table.advertiser, table.scenario, table.time])
     time_types = (T.TimestampType,) if table.kind == "events" else (T.DateType,)
     _require_type(frame, name, table.time, time_types)
@@ -57,8 +60,8 @@ def read_facts(
         if as_known_at is not None:
             # Rows without an arrival stay, for the checks to count.
             frame = frame.where(F.coalesce(F.col(table.arrived_at) <= F.lit(as_known_at), F.lit(True)))
-    if days is not None and table.partition:
-        frame = frame.where(_filed_between(frame, table, partition_days(table, raw.timezone, days)))
+    if filed is not None:
+        frame = frame.where(_filed_between(frame, table, filed))
     frame = frame.withColumns(
         {
             "advertiser_id": _id(frame, table.advertiser),
@@ -77,6 +80,7 @@ def read_snapshots(
     With ``days`` only theirs; of a table partitioned by day the others' files are not opened.
     """
     frame = read_table(spark, table.path or f"{root}/{name}", name)
+    _refuse_unlike_files(frame, name, table.path, table.day, days)
     _require(frame, name, [table.key, table.day])
     _require_type(frame, name, table.day, (T.DateType,))
     key = "advertiser_id" if name == "profile" else "scenario_id"
@@ -104,7 +108,6 @@ def read_table(spark: SparkSession, path: str, name: str) -> DataFrame:
             frame = spark.read.parquet(path)
     except UserError as error:
         raise unreadable(name, path, error) from None
-    _refuse_unlike_files(frame, name)
     return frame
 
 
@@ -152,10 +155,19 @@ def _id(frame: DataFrame, column: str) -> F.Column:
     return F.col(column) if is_string else F.col(column).cast("bigint")
 
 
-def _refuse_unlike_files(frame: DataFrame, name: str) -> None:
-    """All local files of a folder must have the same columns: Spark reads one that a file lacks as nulls."""
+def _refuse_unlike_files(frame: DataFrame, name: str, path: str, partition: str, days: Days | None) -> None:
+    """All local files of a folder must have the same columns: Spark reads one that a file lacks as nulls.
+
+    Of a table partitioned by day only the files of ``days`` are opened. A catalog knows its tables' columns.
+    """
+    if path.startswith(CATALOG):
+        return
     urls = [urlparse(file) for file in frame.inputFiles()]
     paths = [unquote(url.path) for url in urls if url.scheme == "file"]
+    if partition and days is not None:
+        filed = re.compile(rf"/{re.escape(partition)}=([^/]+)/")
+        dated = ((path, filed.search(path)) for path in paths)
+        paths = [path for path, found in dated if found is None or str(days[0]) <= found[1] <= str(days[1])]
     with ThreadPoolExecutor(FOOTER_READERS) as readers:
         columns = list(readers.map(_columns, paths))
     for path, found in zip(paths, columns, strict=True):

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     validation = parquet_files(manifest, split="validation")
     forecasters: dict[str, tuple[Forecaster, ForecastRules]]
     with connected(cluster):
-        forecasters = {model.name: (ModelForecaster(model.module), model.rules)}
+        forecasters = {model.name: (ModelForecaster(model.module, config.predict.precision), model.rules)}
         for name, forecaster in fit_baselines(source, manifest, config).items():
             rules = fit_forecast_rules(
                 forecaster, source, validation, name=name, config=config.predict, cluster=cluster

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluation=config.run.path("evaluation"),
         features=config.run.path("features"),
         predictions=config.run.path("predictions"),
-        shuffle=shuffle_cost(ModelForecaster(model.module), model.rules, source, test),
+        shuffle=shuffle_cost(ModelForecaster(model.module, config.predict.precision), model.rules, source, test),
     )
     print(f"report: {build_report(inputs, config.run.path('report'))}")
     return 0

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = build_model(config.model, spec)
         module.load_state_dict(snapshot.best if snapshot.best is not None else snapshot.model)
         rules = fit_forecast_rules(
-            ModelForecaster(module),
+            ModelForecaster(module, config.predict.precision),
             Source(location=dataset, spec=spec, batch_size=config.predict.batch_size),
             parquet_files(manifest, split="validation"),
             name=config.model.name,

@@ -3,8 +3,10 @@
 import ctypes
 
 # Parameters of mallopt(3), from malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 NEVER = 2**31 - 1
+PAD_BYTES = 64 << 20
+"""Asked for beyond what is needed, so that small objects do not eat into the room that a large tensor leaves."""
 
 
 def keep_freed_memory() -> None:
@@ -17,4 +19,5 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, NEVER)
-        mallopt(M_ARENA_MAX, 1)
+        mallopt(M_TOP_PAD, PAD_BYTES)
+        mallopt(M_ARENA_MAX, 1)  # other arenas, as of a worker's thread, cannot hold large tensors

@@ -2,7 +2,7 @@
 
 import json
 
-from m2m_model.contracts.schema import dataset_schema, forecast_names
+from m2m_model.contracts.schema import QUANTILES, dataset_schema, forecast_names
 from m2m_model.contracts.spec import ActivitySpec, DatasetSpec, ExposureSpec, TaskSpec
 
 
@@ -37,7 +37,7 @@ def test_rates_alone_have_exposures_and_they_go_with_the_labels() -> None:
 
 def test_quantiles_are_of_amounts_alone() -> None:
     names = forecast_names(make_spec(COUNT, RATE, CHURN), quantiles=True)
-    assert [name for name in names if "_p" in name.replace("_point", "")] == ["clicks_p10", "clicks_p50", "clicks_p90"]
+    assert [name for name in names if "_p" in name.replace("_point", "")] == [f"clicks_{name}" for name in QUANTILES]
 
 
 def test_what_a_rate_is_per_and_what_counts_as_an_outcome_determine_rows() -> None:

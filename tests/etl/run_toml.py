@@ -12,7 +12,8 @@ from etl.config import EtlConfig
 def write_run(config: EtlConfig, path: Path, *, out: str, raw: str, **spark_conf: str) -> Path:
     """Write the run's TOML to ``path``; returns it."""
     sections = config.model_dump() | {"run": {"name": "world", "out": out, "raw": raw}, "spark": {"conf": spark_conf}}
-    path.write_text("".join(f"{name} = {_value(section)}\n" for name, section in sections.items()))
+    lines = (f"{name} = {_value(section)}\n" for name, section in sections.items() if section is not None)
+    path.write_text("".join(lines))
     return path
 
 

@@ -174,8 +174,14 @@ def test_late_rows_make_days_stale_and_a_rebuild_replaces_exactly_one(
 
     # A row of a day that the first as-of day does not see yet, and the other two do.
     late_day = history(base.spec, middle)[1]
-    row = next(row for row in base.world.tables["performance"] if row["clicks"] > 0)
-    row = row | {"day": late_day, "scenario_id": "feed", "advertiser_id": "newcomer"}
+    folder = Path(days.folder(middle).uri)
+    taken = {(row["advertiser_id"], row["scenario_id"], row["day"]) for row in base.world.tables["performance"]}
+    eligible = (row for row in read_rows(folder, live_manifest(folder, "features")).to_pylist() if row["eligible"])
+    keys = ((row["advertiser_id"], row["scenario_id"], late_day) for row in eligible)
+    late = dict(
+        zip(("advertiser_id", "scenario_id", "day"), next(key for key in keys if key not in taken), strict=True)
+    )
+    row = next(row for row in base.world.tables["performance"] if row["clicks"] > 0) | late
     write_part(base.world, Path(days.raw), "performance", late_day, [row], part="part-late")
     inputs = list_inputs(spark, base.config.raw, root=days.raw)
     found = [days.status(date, inputs) for date in base.dates]

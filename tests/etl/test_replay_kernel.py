@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from etl.chunk import Facts, SourceFacts
 from etl.facts import NO_SCENARIO, PROFILE_SOURCE, Source, Value
+from etl.plan import AsOf, WindowPlan
 from etl.replay import compared_features, difference_table, replayed_rows
-from etl.windows import AsOf, Facts, WindowPlan, dataset_rows
+from etl.windows import dataset_rows
 from m2m_model.contracts.spec import SequenceColumn
 from tests.training.tiny import SPEC
 
@@ -29,7 +31,7 @@ PLAN_SPEC = SPEC.model_copy(
         "horizon": 3,
     }
 )
-SOURCES = (Source("performance", True, (Value("sum(x)"), Value("sum(x)", 0, True), Value("count(*) > 0"))),)
+SOURCES = (Source("performance", True, (Value("sum(x)", 0, True), Value("count(*) > 0"))),)
 Row = tuple[int, int, int, int, list[float], list[str], int]
 """Advertiser, source, scenario, day, values, words, seen."""
 
@@ -47,22 +49,25 @@ def random_rows(seed: int) -> list[Row]:
                 for after in [0, *late] if random.random() < 0.9 else late:  # a tenth is not there on time
                     value += random.integers(1, 4)
                     seen = int(day) + LAG + int(after)
-                    rows.append((advertiser, 0, scenario, int(day), [value, value, 1.0], [], seen))
+                    rows.append((advertiser, 0, scenario, int(day), [value, 1.0], [], seen))
     return rows
 
 
 def facts(rows: list[Row], *, versions: bool) -> Facts:
-    numbers = np.array([row[:4] for row in rows], np.int64).reshape(-1, 4)
-    return Facts(
-        advertisers=pa.array([f"adv{number}" for number in range(ADVERTISERS)]),
-        advertiser=numbers[:, 0],
-        source=numbers[:, 1],
-        scenario=numbers[:, 2],
-        day=numbers[:, 3],
-        values=pa.array([row[4] for row in rows], pa.list_(pa.float64())),
-        words=pa.array([row[5] for row in rows], pa.list_(pa.string())),
-        seen=np.array([row[6] for row in rows]) if versions else None,
-    )
+    def of(source: int, width: int, words: int) -> SourceFacts:
+        own = sorted((row for row in rows if row[1] == source), key=lambda row: row[0])
+        numbers = np.array([row[:4] for row in own], np.int64).reshape(-1, 4)
+        return SourceFacts(
+            advertiser=numbers[:, 0],
+            scenario=numbers[:, 2],
+            day=numbers[:, 3],
+            values=tuple(np.array([row[4][position] for row in own]) for position in range(width)),
+            words=tuple(pa.array([row[5][position] for row in own], pa.string()) for position in range(words)),
+            seen=np.array([row[6] for row in own]) if versions else None,
+        )
+
+    ids = pa.array([f"adv{number}" for number in range(ADVERTISERS)])
+    return Facts(advertisers=ids, sources=(of(0, len(SOURCES[0].values), 0),), profile=of(PROFILE_SOURCE, 0, 1))
 
 
 def plan(as_of: range) -> WindowPlan:

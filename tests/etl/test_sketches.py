@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from etl.discretize import quantile_edges
 from etl.facts import Source, Value
+from etl.packed import COUNTS_SCHEMA
 from etl.sketches import day_sketches, propose_edges
 from etl.versions import read_versions, register_spec
 from m2m_model.contracts.errors import UserError
@@ -34,20 +35,22 @@ PARENT = SPEC.model_copy(
         ),
     }
 )
-SOURCES = (Source("performance", True, (Value("sum(spend)"), Value("sum(clicks)"), Value("sum(clicks)", 0, True))),)
+SOURCES = (Source("performance", True, (Value("sum(spend)"), Value("sum(clicks)"), Value("sum(clicks)", 2, True))),)
 CONFIG = make_config(Shape())
 
 
 def sketched(spark: SparkSession, values: list[list[tuple[int, float, float]]]) -> list[bytes]:
     """A sketch per day of (scenario, spend, clicks)."""
-    rows = [
-        ("a", 0, scenario, day, [spend, clicks, 100 * clicks])
-        for day, of_day in enumerate(values)
-        for scenario, spend, clicks in of_day
-    ]
-    schema = "advertiser_id string, source int, scenario int, day int, values array<double>"
-    facts = spark.createDataFrame(rows, schema)
-    return [day_sketches(facts, SOURCES, ("a", "b"), day=day) for day in range(len(values))]
+    days = []
+    for of_day in values:
+        rows = [
+            (0, scenario, position, value, 1)
+            for scenario, spend, clicks in of_day
+            for position, value in enumerate((spend, clicks, 100 * clicks))
+            if value
+        ]
+        days.append(day_sketches(spark.createDataFrame(rows, COUNTS_SCHEMA), SOURCES, ("a", "b")))
+    return days
 
 
 @pytest.mark.spark
@@ -84,15 +87,12 @@ def test_edges_of_many_values_are_near_their_ranks(spark: SparkSession) -> None:
     values = np.exp(random.normal(size=(4, 50_000)))
     days = []
     for day in values:
-        frame = spark.createDataFrame([(day.tolist(),)], "v array<double>").select(F.explode("v").alias("v"))
-        facts = frame.select(
-            F.lit("a").alias("advertiser_id"),
-            F.lit(0).alias("source"),
-            F.lit(0).alias("scenario"),
-            F.lit(0).alias("day"),
-            F.array("v", F.lit(None).cast("double"), F.lit(0.0)).alias("values"),
+        frame = spark.createDataFrame([(day.tolist(),)], "v array<double>").select(F.explode("v").alias("value"))
+        zero = F.lit(0)
+        counts = frame.select(
+            zero.alias("source"), zero.alias("scenario"), zero.alias("position"), "value", F.lit(1).alias("count")
         )
-        days.append(day_sketches(facts, SOURCES, ("a", "b"), day=0))
+        days.append(day_sketches(counts, SOURCES, ("a", "b")))
     proposal, shifts = propose_edges(spark, CONFIG, PARENT, days)
     buckets = CONFIG.features.performance["spend"].buckets
     edges = proposal.performance[0].edges

@@ -31,14 +31,8 @@ def expected(world: World, key: Key, first: object, days: int) -> dict[str, floa
         name: {"expr": TASKS[name]["expr"], "unit": "", "table": TASKS[name].get("table", "performance")}
         for name in TASKS
     }
-    counts = Reference(
-        World(
-            **{
-                **vars(world),
-                "config": world.config.model_copy(update={"tasks": {n: TaskConfig(**t) for n, t in plain.items()}}),
-            }
-        )
-    )
+    tasks = {name: TaskConfig(**fields) for name, fields in plain.items()}
+    counts = Reference(world.config.model_copy(update={"tasks": tasks}), world.tables)
     sums = {name: counts.task_sum(name, key, first, days) for name in TASKS}  # type: ignore[arg-type]
     return {
         "clicks": sums["clicks"],
@@ -145,5 +139,5 @@ def test_values_of_sums() -> None:
 def test_windows_of_histories() -> None:
     spec = spec_of_all_kinds(history_weeks=2)
     assert history_windows(spec, 10, 30) == [(23, 30), (16, 23), (10, 30)]
-    totals = np.array([0.0, 1.0, 3.0, 6.0]).reshape(1, 1, 4)
-    assert window_sums(totals, np.array([0]), np.array([0]), [(0, 2), (1, 3)]).tolist() == [[3.0, 5.0]]
+    totals = np.array([0.0, 1.0, 3.0, 6.0]).reshape(1, 4, 1)
+    assert window_sums(totals, np.array([0]), [(0, 2), (1, 3)]).tolist() == [[[3.0, 5.0]]]
