@@ -5,13 +5,14 @@ days, its quantiles are within about half a percent of the exact ranks (KLL with
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from etl.config import EtlConfig
@@ -136,26 +137,41 @@ def _is_of(row: Mapping[str, object], column: SequenceColumn) -> bool:
 
 def _merged(spark: SparkSession, sketches: Sequence[Sequence[bytes]], ranks: Sequence[list[float]]) -> dict[int, Row]:
     """Per column that has values: the merged ``sketch``, its ``n`` values and its ``quantiles`` at the ranks."""
-    rows = [(i, bytearray(sketch), ranks[i]) for i, of_column in enumerate(sketches) for sketch in of_column]
-    frame = spark.createDataFrame(rows, "column int, sketch binary, ranks array<double>")
-    merged = frame.groupBy("column").agg(
-        F.kll_merge_agg_double("sketch").alias("sketch"), F.any_value("ranks").alias("ranks")
-    )
-    quantiles = F.kll_sketch_get_quantile_double("sketch", F.col("ranks"))
-    found = merged.select(
-        "column", "sketch", F.kll_sketch_get_n_double("sketch").alias("n"), quantiles.alias("quantiles")
-    )
-    return {row.column: row for row in found.collect()}
+    rows = [(i, bytearray(sketch)) for i, of_column in enumerate(sketches) for sketch in of_column]
+    frame = spark.createDataFrame(rows, "column int, sketch binary").groupBy("column")
+    merged = {row.column: row.sketch for row in frame.agg(F.kll_merge_agg_double("sketch").alias("sketch")).collect()}
+
+    def of_column(frame: DataFrame, column: int) -> DataFrame:
+        quantiles = F.kll_sketch_get_quantile_double("sketch", _literals(ranks[column]))
+        count = F.kll_sketch_get_n_double("sketch").alias("n")
+        return frame.select("column", "sketch", count, quantiles.alias("quantiles"))
+
+    return {row.column: row for row in _each(spark, merged, of_column)}
 
 
 def _ranks_of(
     spark: SparkSession, sketches: Mapping[int, bytes], points: Mapping[int, list[float]]
 ) -> dict[int, list[float]]:
     """Share of each column's values that are not above each point."""
-    rows = [(i, sketch, points[i]) for i, sketch in sketches.items()]
-    frame = spark.createDataFrame(rows, "column int, sketch binary, points array<double>")
-    ranks = frame.select("column", F.kll_sketch_get_rank_double("sketch", F.col("points")).alias("ranks"))
-    return {row.column: list(row.ranks) for row in ranks.collect()}
+
+    def of_column(frame: DataFrame, column: int) -> DataFrame:
+        ranks = F.kll_sketch_get_rank_double("sketch", _literals(points[column]))
+        return frame.select("column", ranks.alias("ranks"))
+
+    return {row.column: list(row.ranks) for row in _each(spark, sketches, of_column)}
+
+
+def _each(
+    spark: SparkSession, sketches: Mapping[int, bytes], select: Callable[[DataFrame, int], DataFrame]
+) -> list[Row]:
+    """One row per sketch, in one job. Spark takes ranks and points as literals alone, so each has its own frame."""
+    frame = spark.createDataFrame([(i, bytearray(s)) for i, s in sketches.items()], "column int, sketch binary")
+    parts = [select(frame.where(F.col("column") == column), column) for column in sketches]
+    return reduce(DataFrame.unionAll, parts).collect() if parts else []
+
+
+def _literals(values: Sequence[float]) -> Column:
+    return F.array(*(F.lit(float(value)) for value in values))
 
 
 def _moved(old: Sequence[float], new: Sequence[float], points: Sequence[float], below: Sequence[float]) -> float:

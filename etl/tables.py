@@ -45,7 +45,8 @@ def read_facts(
     table = raw.facts[name]
     filed = partition_days(table, raw.timezone, days) if days is not None and table.partition else None
     frame = read_table(spark, table.path or f"{root}/{name}", name)
-    _refuse_unlike_files(frame, name, table.path, table.partition, filed)
+    # A table may be partitioned by its day itself.
+    _refuse_unlike_files(frame, name, table.path, table.partition or table.time, filed or days)
     _require(frame, name, [table.advertiser, table.scenario, table.time])
     time_types = (T.TimestampType,) if table.kind == "events" else (T.DateType,)
     _require_type(frame, name, table.time, time_types)
