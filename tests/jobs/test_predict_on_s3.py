@@ -17,7 +17,7 @@ from jobs import predict
 from m2m_model.contracts.schema import prediction_schema
 from m2m_model.contracts.store import Folder, Manifest, below, publish, read_manifest
 from m2m_model.zoo.registry import build_model
-from tests.jobs.test_predict import CONFIG, RULE
+from tests.jobs.test_predict import CONFIG, RULES
 from tests.training.datasets import write_dataset
 from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table
 from training.checkpoint import publish_model, run_content
@@ -59,7 +59,7 @@ def run(s3: str, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     torch.manual_seed(0)
     snapshot = Snapshot(model=build_model(MODEL, SPEC).state_dict(), optimizer={}, state=LoopState(best_loss=1.0))
     content = run_content(MODEL, TrainingConfig(), dataset_generation="g")
-    publish_model(below(s3, "model"), snapshot=snapshot, spec=SPEC, content=content, rule=RULE, grace_seconds=0)
+    publish_model(below(s3, "model"), snapshot=snapshot, spec=SPEC, content=content, rules=RULES, grace_seconds=0)
     publish_features(s3, seed=0)
     # Ray's workers take the environment of the process that starts them.
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
