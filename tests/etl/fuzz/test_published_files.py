@@ -113,5 +113,5 @@ def test_a_flipped_bit_of_a_spec_is_seen(tmp_path: Path, seed: int) -> None:
 
 
 def test_a_folder_is_no_spec(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="is a directory"):
         DatasetSpec.read(tmp_path)
