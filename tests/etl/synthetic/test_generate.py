@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,10 @@ def test_nothing_observable_beats_the_truth(spark: SparkSession, samples: pa.Tab
     last_week = _metrics_of_zero(samples)
     for task in TASKS:
         bayes, observable = (cells[floor, "overall", task] for floor in ("bayes", "observable"))
-        assert 0 < bayes.nmae < observable.nmae + 0.05, task
-        assert 0 < bayes.smape < observable.smape + 0.05, task
+        noise = 3 * math.hypot(bayes.nmae_se, observable.nmae_se)  # few particles here: Monte Carlo error counts
+        assert 0 < bayes.nmae < observable.nmae + noise + 0.05, task
+        noise = 3 * math.hypot(bayes.smape_se, observable.smape_se)
+        assert 0 < bayes.smape < observable.smape + noise + 0.05, task
         search = cells["bayes", "sponsored_search", task]
         assert search.nmae < last_week[task]
         assert 0 < search.nmae_se < 0.05
