@@ -36,7 +36,7 @@ def recent_level(history: Float[Tensor, "B M H"], spec: DatasetSpec) -> Float[Te
     return levels
 
 
-def weekly_quartiles(history: Float[Tensor, "B M H"]) -> Float[Tensor, "B 3M"]:
+def weekly_quartiles(history: Float[Tensor, "B M H"]) -> Float[Tensor, "B 3*M"]:
     """log1p of the lower quartile, the median and the upper quartile of the weekly values, task by task."""
     ordered = history[..., :-1].sort(dim=-1).values
     positions = [level * (ordered.shape[-1] - 1) for level in QUARTILES]

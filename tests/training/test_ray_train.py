@@ -110,7 +110,7 @@ def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path) ->
     arguments = [sys.executable, "-c", KILLED, str(dataset), str(killed), str(epochs)]
     # A session of its own, so that its cluster's processes can be ended with it.
     process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(list(killed.rglob("state.json"))) < 2:
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
