@@ -34,7 +34,8 @@ class Cluster:
 
     def executors(self) -> list[int]:
         """Process ids of the executors' JVMs, which the workers start."""
-        return [child for worker in self.workers for child in _children(worker)]
+        children = [child for worker in self.workers for child in _children(worker)]
+        return [child for child in children if _is_executor(child)]
 
     def submit(
         self, script: Path, *arguments: str, packages: Path, folder: Path, conf: Mapping[str, str] | None = None
@@ -108,3 +109,10 @@ def _wait(page: int, *, workers: int) -> None:
 def _children(process: int) -> list[int]:
     tasks = Path(f"/proc/{process}/task")
     return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+
+def _is_executor(process: int) -> bool:
+    """And not the launching script's remains, which a worker never collects."""
+    with contextlib.suppress(FileNotFoundError):
+        return b"CoarseGrainedExecutorBackend" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
