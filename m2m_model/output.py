@@ -5,7 +5,7 @@ Q quantiles.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,21 @@ class Forecasts(NamedTuple):
     """What minimises expected SMAPE under the predictive distribution; without one the centre."""
     quantiles: Float[Tensor, "B M Q"]
     """Those of :data:`QUANTILES` under the predictive distribution, NaN of other kinds; Q = 0 without one."""
+
+
+class Ceiling(torch.autograd.Function):
+    """``min(value, ceiling)``; of the gradient what pulls down passes, so that no row is stuck above the ceiling."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, ceiling: Tensor) -> Tensor:
+        ctx.save_for_backward(value > ceiling)
+        return torch.minimum(value, ceiling)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (above,) = ctx.saved_tensors
+        (gradient,) = gradients
+        return gradient.masked_fill(above & (gradient < 0), 0.0), None
 
 
 class Output(nn.Module):
@@ -80,7 +95,7 @@ class Output(nn.Module):
             value = value + torch.where(binary, level.clamp(max=0.999).logit(), level.log())
             # The odds of any label grow with the expected one.
             shape = [shape[0] + level.log(), shape[1] + level.log1p(), shape[2]] if shape else []
-        value = torch.minimum(value, self.ceiling[tasks])
+        value = Ceiling.apply(value, self.ceiling[tasks])  # type: ignore[no-untyped-call]
         if shape:
             shape[2] = shape[2].clamp(*SCALE_RANGE)
         return torch.stack([value, *shape], dim=-1)

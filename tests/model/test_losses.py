@@ -46,6 +46,19 @@ def test_log_mean_offset_and_clamps() -> None:
     assert (low < -100).all()  # no lower clamp
 
 
+def test_a_row_that_starts_above_the_ceiling_is_pulled_down() -> None:
+    spec = make_spec(tasks=1)
+    module = Output(spec, 3, offset=True, distribution=False)
+    always_active = torch.full((1, 1, spec.history_size), 7.0)
+    always_active[..., -1] = spec.sequence_length
+    assert recent_level(always_active, spec).item() > spec.horizon
+    log_mean = module(torch.zeros(1, 1, 3), always_active)[..., 0]
+    for label, gradient in [(3.0, 7 - 3.0), (8.0, 0.0)]:  # down, never further up
+        loss = torch.nn.functional.poisson_nll_loss(log_mean, torch.full((1, 1), label))
+        (into_bias,) = torch.autograd.grad(loss, module.bias, retain_graph=True)
+        assert into_bias.item() == pytest.approx(gradient, rel=1e-5)
+
+
 @pytest.mark.parametrize(("weeks", "windows"), [(1, [7, "T"]), (3, [7, 14, "T"]), (5, [7, 14, 28, "T"])])
 def test_offset_uses_the_windows_that_the_history_has(weeks: int, windows: list[object]) -> None:
     spec = make_spec(tasks=1, weeks=weeks)
