@@ -29,8 +29,10 @@ class ModelConfig(StrictConfig):
     """L, layers of each task's tower, in every model."""
     share_meta_across_tasks: bool = False
     transformer: bool = True
-    meta_attention: bool = True
-    meta_tower: bool = True
+    meta_attention: Literal["generated", "learned", "none"] = "generated"
+    """Its weights: the paper's; learned layers of the same shape with S~ as an input; neither, one layer without S~."""
+    meta_tower: Literal["generated", "learned", "none"] = "generated"
+    """The same; ``none``: no tower."""
     scenario_id_embedding: bool = True
     dense_inputs: bool = False
     """Concatenate the row's dense log1p values to F (4.1.3)."""

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from m2m_model.ablations import LearnedUnit
 from m2m_model.generated import Runs, generated_product, per_row
 
 KNOWLEDGE_SHARE = 0.1
@@ -97,6 +98,10 @@ def _generators(modules: nn.ModuleList) -> Iterator[Generator]:
         yield module
 
 
+Unit = type[MetaUnit] | type[LearnedUnit]
+"""What a layer of attention or tower is made of: meta units, in an ablation learned ones."""
+
+
 class MetaAttention(nn.Module):
     """Eq. 14-16: ``a_ti = v^T Meta_t([E_i || T_t])``, softmax over expert views, ``R_t = sum_i alpha_ti E_i``.
 
@@ -106,11 +111,11 @@ class MetaAttention(nn.Module):
         experts [B, k, V], tasks [N, V], knowledge [Q, S] -> [B, N, V]
     """
 
-    def __init__(self, *, units: int, view_dim: int, knowledge_dim: int, layers: int) -> None:
+    def __init__(self, *, units: int, view_dim: int, knowledge_dim: int, layers: int, of: Unit = MetaUnit) -> None:
         super().__init__()
         dim = 2 * view_dim
         self.metas = nn.ModuleList(
-            MetaUnit(dim=dim, knowledge_dim=knowledge_dim, layers=layers, tail_dim=view_dim) for _ in range(units)
+            of(dim=dim, knowledge_dim=knowledge_dim, layers=layers, tail_dim=view_dim) for _ in range(units)
         )
         self.v = nn.Parameter(torch.randn(dim) / math.sqrt(dim))
 
@@ -129,35 +134,6 @@ class MetaAttention(nn.Module):
         return alpha @ experts
 
 
-class StaticAttention(nn.Module):
-    """Eq. 14-16 without generated weights (the ablation): ``a_ti = v^T sigma(W [E_i || T_t] + b)``, W the same for all.
-
-    Shape:
-        experts [B, k, V], tasks [N, V]; knowledge, runs and unit are not used -> [B, N, V]
-    """
-
-    def __init__(self, *, view_dim: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(2 * view_dim, 2 * view_dim)
-        self.v = nn.Parameter(torch.randn(2 * view_dim) / math.sqrt(2 * view_dim))
-
-    def forward(
-        self,
-        experts: Float[Tensor, "B k V"],
-        tasks: Float[Tensor, "N V"],
-        knowledge: Float[Tensor, "Q S"],
-        runs: Runs | None = None,
-        *,
-        unit: int = 0,
-    ) -> Float[Tensor, "B N V"]:
-        of_expert, of_task = self.hidden.weight.chunk(2, dim=1)
-        from_experts = experts @ of_expert.T
-        from_tasks = functional.linear(tasks, of_task, self.hidden.bias)
-        hidden = functional.leaky_relu(from_experts.unsqueeze(1) + from_tasks[None, :, None])
-        alpha: Tensor = (hidden @ self.v).softmax(dim=-1)
-        return alpha @ experts
-
-
 class MetaTower(nn.Module):
     """Eq. 17-18: ``L <- sigma(Meta_j(L) + L)``, j = 1 .. L, each layer with a meta unit of its own.
 
@@ -167,12 +143,19 @@ class MetaTower(nn.Module):
         x [B, N, V], knowledge [Q, S] -> [B, N, V]
     """
 
-    def __init__(self, *, units: int, view_dim: int, knowledge_dim: int, layers: int, tower_layers: int) -> None:
+    def __init__(
+        self,
+        *,
+        units: int,
+        view_dim: int,
+        knowledge_dim: int,
+        layers: int,
+        tower_layers: int,
+        of: Unit = MetaUnit,
+    ) -> None:
         super().__init__()
         self.metas = nn.ModuleList(
-            nn.ModuleList(
-                MetaUnit(dim=view_dim, knowledge_dim=knowledge_dim, layers=layers) for _ in range(tower_layers)
-            )
+            nn.ModuleList(of(dim=view_dim, knowledge_dim=knowledge_dim, layers=layers) for _ in range(tower_layers))
             for _ in range(units)
         )
 

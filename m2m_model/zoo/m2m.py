@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from m2m_model.ablations import LearnedUnit, PlainAttention
 from m2m_model.backbone import Backbone, knowledge_ids, knowledge_sizes
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
@@ -18,7 +19,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.generated import Runs, group_rows
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
-from m2m_model.meta import MetaAttention, MetaTower, StaticAttention
+from m2m_model.meta import MetaAttention, MetaTower, MetaUnit, Unit
 
 
 class MetaSizes(TypedDict):
@@ -26,6 +27,9 @@ class MetaSizes(TypedDict):
     view_dim: int
     knowledge_dim: int
     layers: int
+
+
+UNITS: dict[str, Unit] = {"generated": MetaUnit, "learned": LearnedUnit}
 
 
 class Trunk(NamedTuple):
@@ -56,7 +60,8 @@ class M2M(nn.Module):
         super().__init__()
         self.config = config
         tasks, e, view_dim = len(spec.tasks), config.embedding_dim, config.view_dim
-        alone = not config.share_meta_across_tasks and (config.meta_attention or config.meta_tower)
+        attention, tower = (UNITS.get(choice) for choice in (config.meta_attention, config.meta_tower))
+        alone = not config.share_meta_across_tasks and (attention is not None or tower is not None)
         self.task_groups = [slice(t, t + 1) for t in range(tasks)] if alone else [slice(0, tasks)]
         id_sizes = knowledge_sizes(config, spec)
         if not id_sizes:
@@ -75,8 +80,8 @@ class M2M(nn.Module):
             knowledge_dim=config.knowledge_dim,
             layers=config.meta_layers,
         )
-        self.attention = MetaAttention(**sizes) if config.meta_attention else StaticAttention(view_dim=view_dim)
-        self.tower = MetaTower(**sizes, tower_layers=config.tower_layers) if config.meta_tower else None
+        self.attention = MetaAttention(**sizes, of=attention) if attention else PlainAttention(view_dim=view_dim)
+        self.tower = MetaTower(**sizes, tower_layers=config.tower_layers, of=tower) if tower else None
 
     def forward(self, batch: Batch) -> Float[Tensor, "B M V"]:
         trunk = self.trunk(batch)

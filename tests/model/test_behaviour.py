@@ -19,8 +19,10 @@ VARIANTS = [
     {"distribution": True},
     {"name": "star", "scenario_id_embedding": False, "dense_inputs": True},
     {"transformer": False, "pool": "mean"},
-    {"meta_attention": False, "pool": "last"},
-    {"meta_tower": False},
+    {"meta_attention": "none", "pool": "last"},
+    {"meta_tower": "none"},
+    {"meta_attention": "learned", "meta_tower": "learned"},
+    {"meta_attention": "learned", "meta_tower": "none", "share_meta_across_tasks": True},
     {"scenario_id_embedding": False},
 ]
 each_variant = pytest.mark.parametrize("fields", VARIANTS, ids=str)
@@ -126,8 +128,8 @@ def test_ablations_remove_what_they_name_and_nothing_else() -> None:
 
     full = names()
     removed = {
-        "body.tower.": names(meta_tower=False),
-        "body.attention.metas.": names(meta_attention=False),
+        "body.tower.": names(meta_tower="none"),
+        "body.attention.metas.": names(meta_attention="none"),
         "body.backbone.sequences.": names(transformer=False),
     }
     for part, left in removed.items():

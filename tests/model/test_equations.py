@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from m2m_model.ablations import LearnedUnit, PlainAttention
 from m2m_model.backbone import Backbone
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
-from m2m_model.meta import Generator, MetaAttention, MetaTower, MetaUnit, StaticAttention
+from m2m_model.meta import Generator, MetaAttention, MetaTower, MetaUnit
 from m2m_model.sequence import SelfAttention, SequenceEncoder, pool
 from m2m_model.zoo.m2m import M2M
 from tests.model.factories import SMALL, make_batch, make_spec, shaken
@@ -131,8 +132,23 @@ def test_eq_17_to_18_meta_tower(
     assert_same_with_gradients(fast, torch.stack(slow).view(rows, tasks, view), module, r, s)
 
 
-def test_static_attention() -> None:
-    module = shaken(StaticAttention(view_dim=3))
+def test_a_learned_unit_has_the_knowledge_as_an_input() -> None:
+    module = shaken(LearnedUnit(dim=5, knowledge_dim=3, layers=2, tail_dim=2))
+    h, s, tails = double(4, 2, 3), double(3, 3), double(2, 2)
+    runs = ((2, 1), (1, 2))  # rows 2 and 3 have the third key
+    slow = []
+    for b in range(4):
+        for tail in tails:
+            for vector in h[b]:
+                x = torch.cat([vector, tail])
+                for layer in module.layers:
+                    x = leaky(slow_linear(torch.cat([x, s[min(b, 2)]]), layer))
+                slow.append(x)
+    assert_same_with_gradients(module(h, s, tails, runs), torch.stack(slow).view(4, 4, 5), module, h, s, tails)
+
+
+def test_attention_without_a_meta_unit() -> None:
+    module = shaken(PlainAttention(view_dim=3))
     e, t, s = double(2, 4, 3), double(5, 3), double(2, 6)
     slow = []
     for b in range(2):

@@ -16,7 +16,7 @@ from tests.model.factories import SMALL, make_spec
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"meta_attention": False}, {"meta_tower": False}, {"transformer": False}, {"uncertainty_weights": True}],
+    [{}, {"meta_attention": "none"}, {"meta_tower": "none"}, {"transformer": False}, {"uncertainty_weights": True}],
 )
 def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields: dict[str, object]) -> None:
     model = build_model(SMALL.model_copy(update=fields), make_spec())
