@@ -15,6 +15,8 @@ from m2m_model.contracts.errors import UserError
 DEFAULTS = {
     "spark.sql.shuffle.partitions": "8",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # No limit: else Spark sums up a batch's size again for every row of it. Its rows are limited, at 10,000.
+    "spark.sql.execution.arrow.maxBytesPerBatch": "2147483647",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "4g",

@@ -49,7 +49,7 @@ class Batch:
     def from_columns(cls, columns: Mapping[str, np.ndarray], spec: DatasetSpec) -> Self:
         """Build a batch from dataset columns, list columns given as [rows, length] arrays.
 
-        Ids keep their columns' integer types: widening them takes longer than all else, and an embedding takes any.
+        Ids of sequences keep their columns' integer types: widening them takes longer than all else.
 
         Raises:
             UserError: a list has another length than the spec says, or an id is out of its feature's range.
@@ -78,7 +78,7 @@ class Batch:
             performance=ids("performance_ids", [c.size for c in spec.performance], spec.sequence_length),
             profile=ids("profile_ids", [f.size for f in spec.profile], 1).squeeze(1),
             attributes=ids("attribute_ids", [f.size for f in spec.scenario_attributes], 1).squeeze(1),
-            scenario=_tensor(np.asarray(columns["scenario_index"])),
+            scenario=_tensor(np.asarray(columns["scenario_index"], np.int32)),
             dense=_tensor(np.asarray(columns["dense"], np.float32).reshape(rows, spec.dense_size)),
             history=floats(list(task_columns(spec, "history")), spec.history_size),
             labels=floats(list(task_columns(spec, "label")), 1).squeeze(2),

@@ -1,0 +1,59 @@
+"""Whole cells: every model of the zoo and every kind of baseline, from a published dataset to error sums."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m2m_model.config import LossConfig, ModelConfig
+from m2m_model.zoo.registry import MODELS
+from tests.training.datasets import write_dataset
+from tests.training.tiny import MODEL, SPEC
+from training.compare.run_cell import CellJob, run_cell
+from training.config import BaselinesConfig, TrainConfig, TrainingConfig
+
+WITH_LEVERS = {"offset": "history", "distribution": True, "dense_inputs": True, "history_quartiles": True}
+LEVERS = LossConfig(likelihood=0.5, l1=1.0, l1_log=0.5, distribution=0.3)
+TEST_ROWS = (40, 0, 30)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("dataset")
+    splits = {"validation": [60], "test": TEST_ROWS}
+    write_dataset(folder, SPEC, rows_per_day=[80, 80], row_group_rows=20, other_splits=splits)
+    return str(folder)
+
+
+def job(dataset: str, *, model: ModelConfig = MODEL, baseline: str = "", members: int = 1, seed: int = 0) -> CellJob:
+    train = TrainConfig(epochs=1, batch_size=32, loss=LEVERS, seed=seed)
+    baselines = BaselinesConfig(lightgbm_rounds=5)
+    config = TrainingConfig(train=train, baselines=baselines)
+    return CellJob(dataset=dataset, model=model, config=config, baseline=baseline, members=members)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_runs_a_cell_with_every_lever(dataset: str, name: str) -> None:
+    model = MODEL.model_copy(update={"name": name, **WITH_LEVERS})
+    sums, about = run_cell(job(dataset, model=model), tell=lambda line: None)
+    assert set(sums.forecasts) == {"mean", "point", "smape"}
+    for errors in sums.forecasts.values():
+        assert np.isfinite(errors).all()
+        assert 0 < errors[-1].sum() <= len(SPEC.tasks) * sum(TEST_ROWS)  # the eligible rows, once per task
+    assert int(about["parameters"]) > 0
+
+
+@pytest.mark.parametrize("name", ["last_7_days", "exponential_smoothing", "lightgbm_l1_log"])
+def test_a_baseline_s_cell(dataset: str, name: str) -> None:
+    sums, _ = run_cell(job(dataset, baseline=name), tell=lambda line: None)
+    assert np.isfinite(sums.forecasts["point"]).all()
+
+
+def test_a_cell_is_a_function_of_its_seed(dataset: str) -> None:
+    model = MODEL.model_copy(update=WITH_LEVERS)
+    first, again, other = (
+        run_cell(job(dataset, model=model, seed=seed, members=2), tell=lambda line: None)[0].forecasts["mean"]
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
