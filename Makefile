@@ -15,7 +15,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo compare exhibits test lint unit test-cluster petastorm readme venv venv-petastorm wheel clean
+.PHONY: help demo search compare exhibits test lint unit test-cluster petastorm readme venv venv-petastorm wheel clean
 .PHONY: bench-etl bench-train bench-predict bench-readers bench-scaling cluster-secrets cluster-demo cluster-daily
 
 help: ## this list
@@ -42,6 +42,9 @@ petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 
 readme: venv ## the README's commands, with a reduced demo
 	@$(BIN)/python -m pytest -m readme
+
+search: venv ## the missing trials of a study's hyperparameter search, each saved when finished
+	@$(BIN)/python -m jobs.search --config $(CONFIG) $(foreach s,$(SET),--set $(s)) $(ARGS)
 
 compare: venv ## the missing cells of a study (CONFIG=jobs/configs/studies/architecture.toml), each saved when finished
 	@$(BIN)/python -m jobs.compare --config $(CONFIG) $(foreach s,$(SET),--set $(s)) $(ARGS)

@@ -1,14 +1,14 @@
 """A study: every missing cell is trained and scored, cells side by side, each saved when it is finished."""
 
+import argparse
 import os
 import subprocess
 import sys
-import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.config import RunConfig, argument_parser, run_job
+from jobs.side_by_side import run_all
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST
 from training.compare.results import CellKey, load_cell, save_cell
@@ -32,34 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [key for key in planned if not key.path(study.study.results).exists()]
     _say_how_long(study, planned, missing, arguments.processes)
     for key in {study.dataset_folder(key): key for key in missing}.values():
-        _build(study, key)
-    command = [sys.executable, "-m", "jobs.compare", "--config", str(arguments.config)]
-    command += [word for override in arguments.overrides for word in ("--set", override)]
-    return _run_all(command, missing, arguments.processes)
+        build_study_dataset(study, study.dataset_folder(key), study.dataset_overrides(key))
+    commands = {_name(key): [*command_of("jobs.compare", arguments), "--cell", _name(key)] for key in missing}
+    return run_all(commands, processes=arguments.processes, what="cells")
 
 
-def _run_all(command: Sequence[str], missing: Sequence[CellKey], processes: int) -> int:
-    """Run cells as processes of one thread each; those that fail are named at the end and left missing."""
-    waiting, running, failed = deque(missing), dict[CellKey, subprocess.Popen[bytes]](), []
-    done, started = 0, time.monotonic()
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    while waiting or running:
-        while waiting and len(running) < processes:
-            key = waiting.popleft()
-            running[key] = subprocess.Popen([*command, "--cell", _name(key)], env=environment)
-        time.sleep(0.2)
-        for key, process in list(running.items()):
-            if process.poll() is None:
-                continue
-            del running[key]
-            done += 1
-            if process.returncode:
-                failed.append(_name(key))
-            left = (time.monotonic() - started) / done * (len(missing) - done) / 60
-            print(f"{done} of {len(missing)} cells, about {left:.0f} minutes left", flush=True)
-    if failed:
-        print(f"error: {len(failed)} cells failed ({', '.join(failed)}); the others are saved", file=sys.stderr)
-    return 1 if failed else 0
+def command_of(module: str, arguments: argparse.Namespace) -> list[str]:
+    """The same job in a process of its own, for a part of the work."""
+    command = [sys.executable, "-m", module, "--config", str(arguments.config)]
+    return command + [word for override in arguments.overrides for word in ("--set", override)]
 
 
 def _cell(study: Study, key: CellKey) -> None:
@@ -77,9 +58,8 @@ def _cell(study: Study, key: CellKey) -> None:
     print(f"{_name(key)}: finished in {about['seconds']} s", flush=True)
 
 
-def _build(study: Study, key: CellKey) -> None:
-    """The cell's dataset, unless it is there; its raw tables are those of the run."""
-    out = study.dataset_folder(key)
+def build_study_dataset(study: Study, out: Path, overrides: Sequence[str]) -> None:
+    """Build a dataset of the study in ``out``, unless it is there; its raw tables are those of the run."""
     if (out / "dataset" / MANIFEST).exists():
         return
     raw = Path(RunConfig.read(study.study.run).run.path("raw"))
@@ -87,9 +67,9 @@ def _build(study: Study, key: CellKey) -> None:
         raise UserError(f"the study's raw tables must be in {raw}: run jobs/make_raw.py --config {study.study.run}")
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "raw").exists():
-        (out / "raw").symlink_to(raw)
+        (out / "raw").symlink_to(raw.absolute())
     command = [sys.executable, "-m", "jobs.build_dataset", "--config", str(study.study.run)]
-    command += [word for o in (f"run.out={out}", *study.dataset_overrides(key)) for word in ("--set", o)]
+    command += [word for o in (f"run.out={out}", *overrides) for word in ("--set", o)]
     if status := subprocess.run(command, check=False).returncode:
         raise UserError(f"the dataset in {out} could not be built (status {status}); see above")
 

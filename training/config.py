@@ -93,6 +93,12 @@ class BaselinesConfig(StrictConfig):
     lightgbm_rounds: int = Field(default=200, ge=1)
     lightgbm_max_rows: int = Field(default=200_000, ge=1)
     """Training rows for LightGBM, the most recent as-of days first."""
+    lightgbm_learning_rate: float = Field(default=0.1, gt=0)
+    lightgbm_leaves: int = Field(default=31, ge=2)
+    lightgbm_min_rows: int = Field(default=50, ge=1)
+    """Of a leaf."""
+    lightgbm_inputs: float = Field(default=0.2, gt=0, le=1)
+    """Share of the inputs that each tree sees."""
 
 
 class TrainingConfig(StrictConfig):

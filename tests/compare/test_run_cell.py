@@ -1,6 +1,5 @@
 """Whole cells: every model of the zoo and every kind of baseline, from a published dataset to error sums."""
 
-
 import numpy as np
 import pytest
 

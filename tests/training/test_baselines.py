@@ -94,7 +94,8 @@ def learnable(rows: int, *, seed: int) -> Iterator[Batch]:
 def fit(
     name: str, spec: DatasetSpec, train: Iterable[Batch], validation: Iterable[Batch], **fields: int
 ) -> LightGbmForecaster:
-    return fit_lightgbm(name, spec, train, validation, **{"rounds": 60, "max_rows": 3000, "seed": 0} | fields)
+    config = BaselinesConfig(**{"lightgbm_rounds": 60, "lightgbm_max_rows": 3000} | fields)
+    return fit_lightgbm(name, spec, train, validation, config=config, seed=0)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -127,7 +128,7 @@ def mixed_batch(rows: int, *, seed: int) -> Batch:
 @pytest.mark.parametrize("name", ["lightgbm_poisson", "lightgbm_l1_log"])
 def test_lightgbm_fits_rates_by_their_exposure_and_binary_tasks_as_such(name: str) -> None:
     train, test = mixed_batch(2000, seed=1), mixed_batch(500, seed=2)
-    forecast = fit(name, MIXED, [train], [mixed_batch(800, seed=3)], rounds=40)(test).mean
+    forecast = fit(name, MIXED, [train], [mixed_batch(800, seed=3)], lightgbm_rounds=40)(test).mean
     p = np.where(test.scenario.numpy() == 2, 0.8, 0.1)
     assert np.abs(forecast - p[:, None]).mean(axis=0).max() < 0.15
     assert (forecast[:, 1] <= 1).all()
@@ -176,12 +177,12 @@ def test_no_more_rows_are_read_than_asked_for() -> None:
         while True:
             yield batch_of(40)
 
-    fit("lightgbm_poisson", SPEC, endless(), endless(), rounds=1, max_rows=100)
+    fit("lightgbm_poisson", SPEC, endless(), endless(), lightgbm_rounds=1, lightgbm_max_rows=100)
 
 
 def test_an_empty_split_is_named() -> None:
     with pytest.raises(UserError, match="the validation split has none"):
-        fit("lightgbm_poisson", SPEC, [batch_of(10)], [], rounds=1, max_rows=10)
+        fit("lightgbm_poisson", SPEC, [batch_of(10)], [], lightgbm_rounds=1, lightgbm_max_rows=10)
 
 
 def test_baselines_are_fitted_in_the_order_of_their_names(tmp_path: Path) -> None:

@@ -22,17 +22,14 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import ZERO_ID, DatasetSpec, TaskSpec
 from m2m_model.history import recent_level, weekly_quartiles
 from training.baselines.naive import DAYS_OF_A_WEEK, upper_bounds
+from training.config import BaselinesConfig
 from training.forecast import Forecasts
 
 THREADS = 2
 STOPPING_ROUNDS = 20
 VALIDATION_SHARE = 4
 """Validation rows are at most the limit on training rows divided by this."""
-PARAMETERS = {
-    "learning_rate": 0.1,
-    "num_leaves": 31,
-    "min_data_in_leaf": 50,
-    "feature_fraction": 0.2,
+FIXED = {
     "max_bin": 63,
     "force_row_wise": True,
     "deterministic": True,
@@ -109,21 +106,28 @@ def fit_lightgbm(
     train: Iterable[Batch],
     validation: Iterable[Batch],
     *,
-    rounds: int,
-    max_rows: int,
+    config: BaselinesConfig,
     seed: int,
     tell: Callable[[str], None] = lambda line: None,
 ) -> LightGbmForecaster:
-    """Train baseline ``name`` on the first ``max_rows`` rows of ``train``, stopping early on ``validation``'s loss.
+    """Train baseline ``name`` on the first rows of ``train``, stopping early on ``validation``'s loss.
 
     Raises:
         UserError: a split has no rows.
     """
+    max_rows = config.lightgbm_max_rows
     learn = _Rows.first(train, spec, max_rows, what=name, split="train")
     judge = _Rows.first(validation, spec, max(1, max_rows // VALIDATION_SHARE), what=name, split="validation")
+    parameters = FIXED | {
+        "learning_rate": config.lightgbm_learning_rate,
+        "num_leaves": config.lightgbm_leaves,
+        "min_data_in_leaf": config.lightgbm_min_rows,
+        "feature_fraction": config.lightgbm_inputs,
+        "seed": seed,
+    }
     categories = categorical_inputs(spec)
-    learn_data = lightgbm.Dataset(learn.inputs, categorical_feature=categories, params=PARAMETERS)
-    judge_data = lightgbm.Dataset(judge.inputs, categorical_feature=categories, params=PARAMETERS, reference=learn_data)
+    learn_data = lightgbm.Dataset(learn.inputs, categorical_feature=categories, params=parameters)
+    judge_data = lightgbm.Dataset(judge.inputs, categorical_feature=categories, params=parameters, reference=learn_data)
     boosters: list[lightgbm.Booster | None] = []
     for index, task in enumerate(spec.tasks):
         if not learn.labels[:, index].any():
@@ -135,9 +139,9 @@ def fit_lightgbm(
             data.set_init_score(objective.link(rows.levels[:, index]))
             data.set_weight(rows.exposures[:, index].copy())
         booster = lightgbm.train(
-            PARAMETERS | dict(objective.parameters) | {"seed": seed},
+            parameters | dict(objective.parameters),
             learn_data,
-            num_boost_round=rounds,
+            num_boost_round=config.lightgbm_rounds,
             valid_sets=[judge_data],
             callbacks=[lightgbm.early_stopping(STOPPING_ROUNDS, verbose=False)],
         )

@@ -30,8 +30,7 @@ def _fit_lightgbm(name: str, source: Source, manifest: Manifest, config: Trainin
         source.spec,
         _batches(source, _most_recent_first(manifest, "train")),
         _batches(source, _most_recent_first(manifest, "validation")),
-        rounds=config.baselines.lightgbm_rounds,
-        max_rows=config.baselines.lightgbm_max_rows,
+        config=config.baselines,
         seed=config.train.seed,
         tell=lambda line: print(line, flush=True),
     )

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from m2m_model.contracts.schema import FORECASTS
 from training.compare.figures import overall_bars, sensitivity
-from training.compare.intervals import Metric
+from training.compare.intervals import AIMED, Metric
 from training.compare.results import Resampled, Results
 from training.compare.study import Study
 from training.compare.tables import (
@@ -20,10 +19,6 @@ from training.compare.tables import (
     verdict_markdown,
     verdicts,
 )
-
-AIMED: Mapping[Metric, str] = {"nmae": "point", "smape": "smape"}
-"""The forecast that is aimed at each metric."""
-assert set(AIMED.values()) <= set(FORECASTS)
 
 
 def write_exhibits(study: Study, folder: Path) -> Path:

@@ -15,10 +15,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from m2m_model.contracts.schema import FORECASTS
 from training.compare.sums import SUMS, CellSums
 
 Metric = Literal["nmae", "smape"]
 METRICS: tuple[Metric, ...] = ("nmae", "smape")
+AIMED: Mapping[Metric, str] = {"nmae": "point", "smape": "smape"}
+"""The forecast that is aimed at each metric."""
+assert set(AIMED.values()) <= set(FORECASTS)
 TERMS: dict[Metric, tuple[int, int]] = {
     "nmae": (SUMS.index("absolute_error"), SUMS.index("label")),
     "smape": (SUMS.index("smape"), SUMS.index("rows")),

@@ -19,11 +19,13 @@ from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
+from training.compare.intervals import AIMED
 from training.compare.sums import CellSums, advertiser_groups
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
-from training.forecast import Forecasts, fit_rules
+from training.forecast import ForecastRules, Forecasts, fit_rules
 from training.loop import Event, Loop, task_weights
+from training.metrics import HEADLINE, OVERALL, MetricRow, MetricSums
 from training.predict import parquet_files, read_spec
 from training.readers.registry import open_reader
 from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source, score_rows
@@ -59,11 +61,21 @@ class Ensemble:
         return Forecasts(*(np.mean(field, axis=0) for field in zip(*parts, strict=True)))
 
 
-def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[str, str]]:
-    """The cell's sums over eligible test rows, and what it took.
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A cell's forecaster with all that was chosen on validation rows (epochs, thresholds and scales of the rules)."""
 
-    All that is chosen (epochs, thresholds and scales of the forecast rules) is chosen on validation rows.
-    """
+    source: Source
+    manifest: Manifest
+    forecaster: Forecaster
+    rules: ForecastRules
+    validation: Mapping[str, float]
+    """Macro NMAE and SMAPE over eligible validation rows, each of the forecast that is aimed at it."""
+    about: dict[str, str]
+
+
+def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
+    """Train the cell's models, or fit its baseline; the test rows are not looked at."""
     torch.set_num_threads(1)
     started = time.monotonic()
     manifest = read_manifest(Folder.at(job.dataset), kind="dataset", build_hint="run make compare again")
@@ -76,20 +88,32 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
         models = [_trained(job, spec, number, tell) for number in range(job.members)]
         about["parameters"] = str(parameter_count(models[0]))
         forecaster = Ensemble(members=tuple(ModelForecaster(model) for model in models))
-    fitted = time.monotonic()
-    validation = _scored(source, forecaster, parquet_files(manifest, split="validation"))
-    rules = fit_rules(
-        validation.forecasts,
-        validation.labels,
-        validation.exposures,
-        validation.scenarios,
-        validation.eligible,
-        spec,
-    )
-    sums = _test_sums(source, forecaster, rules.apply, manifest)
-    about |= {"fit_seconds": f"{fitted - started:.1f}", "seconds": f"{time.monotonic() - started:.1f}"}
+    about["fit_seconds"] = f"{time.monotonic() - started:.1f}"
+    rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
+    rules = fit_rules(rows.forecasts, rows.labels, rows.exposures, rows.scenarios, rows.eligible, spec)
+    sums = {kind: MetricSums(tasks=spec.task_names) for kind in AIMED.values()}
+    for kind, total in sums.items():
+        forecasts = rules.apply(rows.forecasts)[kind]
+        total.add(rows.scenarios, rows.eligible, rows.active_days, forecasts, rows.labels, exposures=rows.exposures)
+    validation: dict[str, float] = {m: getattr(_overall(sums[kind]), m) for m, kind in AIMED.items()}
     about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
-    return sums, about
+    about |= {f"validation_{metric}": repr(value) for metric, value in validation.items()}
+    return Fitted(
+        source=source, manifest=manifest, forecaster=forecaster, rules=rules, validation=validation, about=about
+    )
+
+
+def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[str, str]]:
+    """The cell's sums over eligible test rows, and what it took."""
+    started = time.monotonic()
+    fitted = fit_cell(job, tell)
+    sums = _test_sums(fitted.source, fitted.forecaster, fitted.rules.apply, fitted.manifest)
+    return sums, fitted.about | {"seconds": f"{time.monotonic() - started:.1f}"}
+
+
+def _overall(sums: MetricSums) -> MetricRow:
+    rows = sums.rows(model="", forecast="")
+    return next(row for row in rows if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL))
 
 
 def _trained(job: CellJob, spec: DatasetSpec, member: int, tell: Callable[[str], None]) -> Model:

@@ -8,7 +8,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
+from m2m_model.contracts.errors import UserError
 from training.compare.results import CellKey
+from training.compare.search import Range, SearchSection, Trials, overrides
 
 
 class Period(StrictConfig):
@@ -45,6 +47,8 @@ class Contender(StrictConfig):
     """How many trained models are averaged, each with a seed of its own."""
     seeds: int = Field(default=0, ge=0)
     """How many of the study's seeds; 0: all. A model without randomness needs one."""
+    searched: bool = True
+    """Whether it takes part in the study's search, if there is one; then its cells have the best trial's settings."""
 
 
 class StudySection(StrictConfig):
@@ -68,14 +72,16 @@ class StudySection(StrictConfig):
 
 class Study(StrictConfig):
     study: StudySection
+    search: SearchSection | None = None
     periods: dict[str, Period] = Field(min_length=1)
     contenders: dict[str, Contender] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        for name, known in ((self.study.best, self.contenders), (self.study.design_period, self.periods)):
-            if name not in known:
-                raise ValueError(f"study names {name!r}, which must be one of {sorted(known)}")
+        periods = [self.study.design_period, *([self.search.period] if self.search else [])]
+        for names, known in (([self.study.best], set(self.contenders)), (periods, set(self.periods))):
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"study names {unknown[0]!r}, which must be one of {sorted(known)}")
         return self
 
     @classmethod
@@ -94,19 +100,43 @@ class Study(StrictConfig):
         return tuple(keys)
 
     def overrides(self, key: CellKey) -> list[str]:
-        """``--set`` arguments of a cell's run."""
+        """``--set`` arguments of a cell's run.
+
+        Raises:
+            UserError: the study has a search, and this contender's is not finished.
+        """
         contender = self.contenders[key.model]
-        return [*contender.set, *contender.set_dataset, f"train.seed={key.seed}"]
+        searched: list[str] = []
+        if trials := self.trials(key.model):
+            if not trials.finished:
+                done = f"{len(trials.rows)} of {trials.section.trials}"
+                raise UserError(f"{key.model} has {done} trials of the study's search: run jobs/search.py first")
+            searched = overrides(trials.best)
+        return [*searched, *contender.set, *contender.set_dataset, f"train.seed={key.seed}"]
+
+    def trials(self, model: str) -> Trials | None:
+        """The contender's trials; None if it takes part in no search."""
+        contender = self.contenders[model]
+        space: dict[str, Range] = {}
+        if self.search is not None and contender.searched:
+            space = self.search.baseline if contender.baseline else self.search.model
+        return Trials(self.search, model, space) if self.search is not None and space else None
 
     def dataset_folder(self, key: CellKey) -> Path:
         """Where the cell's dataset lies; cells of one period share it unless their contender wants another."""
-        other = self.contenders[key.model].set_dataset
-        name = "_".join([key.period, *(text.replace(".", "-").replace("=", "-") for text in other)])
-        return self.study.work / name
+        return self._folder(key.period, self.contenders[key.model].set_dataset)
 
     def dataset_overrides(self, key: CellKey) -> list[str]:
         """``--set`` arguments of the dataset's build."""
         return [*self.periods[key.period].overrides, *self.contenders[key.model].set_dataset]
+
+    def search_dataset(self, section: SearchSection, model: str) -> tuple[Path, list[str]]:
+        """The folder of a contender's dataset for its trials, and ``--set`` arguments of its build."""
+        other = (*section.set_dataset, *self.contenders[model].set_dataset)
+        return self._folder(section.period, other), [*self.periods[section.period].overrides, *other]
+
+    def _folder(self, period: str, other: tuple[str, ...]) -> Path:
+        return self.study.work / "_".join([period, *(text.replace(".", "-").replace("=", "-") for text in other)])
 
     @property
     def titles(self) -> Mapping[str, str]:

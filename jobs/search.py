@@ -1,0 +1,61 @@
+"""The search of a study: every contender's missing trials, on validation rows; each trial saved when it is finished."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from jobs.compare import build_study_dataset, command_of
+from jobs.config import RunConfig, argument_parser, run_job
+from jobs.side_by_side import run_all
+from m2m_model.contracts.errors import UserError
+from training.compare.run_cell import CellJob, fit_cell
+from training.compare.search import SearchSection, objective, overrides
+from training.compare.study import Study
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argument_parser(__doc__, config="the study's TOML file")
+    parser.add_argument("--model", help="run the trials of this contender alone, in this process")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="contenders side by side")
+    arguments = parser.parse_args(argv)
+    study = Study.read(arguments.config, tuple(arguments.overrides))
+    if (section := study.search) is None:
+        raise UserError(f"{arguments.config} has no [search]: nothing to do")
+    if arguments.model:
+        _trials(study, section, arguments.model)
+        return 0
+    missing = [name for name in study.contenders if (trials := study.trials(name)) and not trials.finished]
+    print(f"search of study {study.study.name}: {len(missing)} contenders have trials to run", flush=True)
+    for folder, build in dict(study.search_dataset(section, name) for name in missing).items():
+        build_study_dataset(study, folder, build)
+    command = command_of("jobs.search", arguments)
+    commands = {name: [*command, "--model", name] for name in missing}
+    return run_all(commands, processes=arguments.processes, what="contenders")
+
+
+def _trials(study: Study, section: SearchSection, model: str) -> None:
+    contender = study.contenders.get(model)
+    if contender is None or (trials := study.trials(model)) is None:
+        known = [name for name in study.contenders if study.trials(name)]
+        raise UserError(f"--model must be among {known}, however: {model!r}")
+    folder, _ = study.search_dataset(section, model)
+    while not trials.finished:
+        settings, started = trials.propose(), time.monotonic()
+        sets = [*section.set, *overrides(settings), *contender.set, *contender.set_dataset]
+        config = RunConfig.read(study.study.run, sets)
+        job = CellJob(
+            dataset=str(folder.absolute() / "dataset"),
+            model=config.model,
+            config=config,
+            baseline=contender.baseline,
+            members=1,
+        )
+        found = fit_cell(job, tell=lambda text: None).validation
+        trials.add(settings, {**found, "seconds": round(time.monotonic() - started, 1)})
+        best = min(map(objective, trials.rows))
+        print(f"{model}: trial {len(trials.rows)}, {objective(found):.4f}, best {best:.4f}; {settings}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main))
