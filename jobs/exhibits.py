@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.config import argument_parser, run_job
+from m2m_model.contracts.store import MANIFEST
+from training.compare.data_exhibits import write_data_exhibits
 from training.compare.exhibits import write_exhibits
 from training.compare.study import Study
 
@@ -14,7 +16,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="default: the folder that holds the study's results")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
-    print(f"exhibits: {write_exhibits(study, arguments.out or study.study.results.parent)}")
+    out = arguments.out or study.study.results.parent
+    dataset = study.period_folder(study.study.design_period) / "dataset"
+    if (dataset / MANIFEST).exists():
+        write_data_exhibits(dataset, out)
+    print(f"exhibits: {write_exhibits(study, out)}")
     return 0
 
 

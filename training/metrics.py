@@ -6,9 +6,9 @@ Letters: N rows, M tasks.
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,6 +19,9 @@ with own active days in the window, and of pairs without."""
 HEADLINE = SEGMENTS[0]
 OVERALL = "overall"
 ABSOLUTE_ERROR, LABEL, SMAPE, ROWS = range(4)
+Metric = Literal["nmae", "smape"]
+AIMED: Mapping[Metric, str] = {"nmae": "point", "smape": "smape"}
+"""Metrics, each with the forecast that is aimed at it."""
 
 
 @dataclass(frozen=True, kw_only=True)

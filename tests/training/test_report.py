@@ -18,10 +18,11 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish, read_manifest
 from tests.training.tiny import SPEC, publish_tables, random_table, same_rules
 from training.baselines.naive import NaiveForecaster, last_7_days, median_5_weeks
+from training.correlations import scenario_correlations
 from training.evaluate import Evaluate
 from training.forecast import Forecasts
 from training.metrics import MetricRow, to_csv
-from training.report.build import ReportInputs, build_report, scenario_correlations
+from training.report.build import ReportInputs, build_report
 from training.report.shuffle import shuffle_cost, swap_attributes
 from training.report.tables import Metrics, parse_metrics, shade
 from training.row_sums import RowSums

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.compare.data_exhibits import data_markdown
 from training.compare.figures import overall_bars, sensitivity
-from training.compare.intervals import AIMED, Metric
 from training.compare.results import Resampled, Results
 from training.compare.study import Study
 from training.compare.tables import (
@@ -19,6 +19,7 @@ from training.compare.tables import (
     verdict_markdown,
     verdicts,
 )
+from training.metrics import AIMED, Metric
 
 
 def write_exhibits(study: Study, folder: Path) -> Path:
@@ -57,6 +58,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
                 sensitivity(curves[metric], metric=metric, current=_current(study))
             )
             page.append(f"![sensitivity of {metric.upper()}](sensitivity_{metric}.svg)")
+    page += data_markdown(folder)
     target = folder / "README.md"
     target.write_text("\n\n".join(page) + "\n")
     return target

@@ -6,8 +6,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.compare.intervals import METRICS, Metric
+from training.compare.intervals import METRICS
 from training.compare.results import Resampled
+from training.metrics import Metric
 from training.report.plots import PALETTE, STYLE, to_svg
 
 LEVEL = (0.025, 0.975)

@@ -10,19 +10,14 @@ Letters: R resamples, K seeds, G advertiser groups, W weeks, S scenarios, M task
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from m2m_model.contracts.schema import FORECASTS
 from training.compare.sums import SUMS, CellSums
+from training.metrics import Metric
 
-Metric = Literal["nmae", "smape"]
 METRICS: tuple[Metric, ...] = ("nmae", "smape")
-AIMED: Mapping[Metric, str] = {"nmae": "point", "smape": "smape"}
-"""The forecast that is aimed at each metric."""
-assert set(AIMED.values()) <= set(FORECASTS)
 TERMS: dict[Metric, tuple[int, int]] = {
     "nmae": (SUMS.index("absolute_error"), SUMS.index("label")),
     "smape": (SUMS.index("smape"), SUMS.index("rows")),

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from m2m_model.contracts.errors import UserError
-from training.compare.intervals import METRICS, Comparison, Metric, Resamples, compare, macro, resampled_metric
+from training.compare.intervals import METRICS, Comparison, Resamples, compare, macro, resampled_metric
 from training.compare.sums import GROUPS, CellSums
-from training.metrics import OVERALL
+from training.metrics import OVERALL, Metric
 
 RESAMPLES = 2000
 

@@ -19,13 +19,12 @@ from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
-from training.compare.intervals import AIMED
 from training.compare.sums import CellSums, advertiser_groups
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
 from training.forecast import ForecastRules, Forecasts, fit_rules
 from training.loop import Event, Loop, task_weights
-from training.metrics import HEADLINE, OVERALL, MetricRow, MetricSums
+from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.predict import parquet_files, read_spec
 from training.readers.registry import open_reader
 from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source, score_rows

@@ -124,7 +124,7 @@ class Study(StrictConfig):
 
     def dataset_folder(self, key: CellKey) -> Path:
         """Where the cell's dataset lies; cells of one period share it unless their contender wants another."""
-        return self._folder(key.period, self.contenders[key.model].set_dataset)
+        return self.period_folder(key.period, self.contenders[key.model].set_dataset)
 
     def dataset_overrides(self, key: CellKey) -> list[str]:
         """``--set`` arguments of the dataset's build."""
@@ -133,9 +133,10 @@ class Study(StrictConfig):
     def search_dataset(self, section: SearchSection, model: str) -> tuple[Path, list[str]]:
         """The folder of a contender's dataset for its trials, and ``--set`` arguments of its build."""
         other = (*section.set_dataset, *self.contenders[model].set_dataset)
-        return self._folder(section.period, other), [*self.periods[section.period].overrides, *other]
+        return self.period_folder(section.period, other), [*self.periods[section.period].overrides, *other]
 
-    def _folder(self, period: str, other: tuple[str, ...]) -> Path:
+    def period_folder(self, period: str, other: tuple[str, ...] = ()) -> Path:
+        """Where a period's dataset lies, that of the run or, with overrides, another."""
         return self.study.work / "_".join([period, *(text.replace(".", "-").replace("=", "-") for text in other)])
 
     @property

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.compare.intervals import METRICS, Comparison, Metric, holm
+from training.compare.intervals import METRICS, Comparison, holm
 from training.compare.results import Resampled
-from training.metrics import OVERALL
+from training.metrics import OVERALL, Metric
 
 ALPHA = 0.05
 TABLE4_COLUMNS = ("model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods")

@@ -5,7 +5,7 @@ import csv
 import importlib.resources
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from jaxtyping import Float
 
 from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, read_manifest
 from training.baselines.registry import BASELINES
+from training.correlations import scenario_correlations
+from training.metrics import AIMED
 from training.predict import read_spec
 from training.report.drift import DriftReport, drift_report
 from training.report.plots import correlations, error_by_scenario, forecast_against_truth, training_curves
 from training.report.shuffle import ShuffleCost
 from training.report.tables import (
-    AIMED,
     Metrics,
     cell_table,
     coverage_table,
@@ -101,38 +101,6 @@ def build_report(inputs: ReportInputs, out: str) -> str:
 
 
 _METRIC_ORDER = (*AIMED.items(), ("nmae", "mean"), ("smape", "mean"))
-
-
-def scenario_correlations(
-    rows: pa.Table, tasks: Sequence[str], scenarios: Sequence[str]
-) -> tuple[Float[np.ndarray, "M S S"], Float[np.ndarray, "M S S"]]:
-    """Pearson of labels between scenarios over the same advertiser and as-of day, raw and of log1p.
-
-    NaN where a pair has fewer than three common rows or a constant label.
-    """
-    keys = zip(rows["advertiser_id"].to_pylist(), rows["as_of"].to_pylist(), strict=True)
-    numbers: dict[Any, int] = {}
-    samples = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
-    index = {scenario: position for position, scenario in enumerate(scenarios)}
-    columns = np.array([index[scenario] for scenario in rows["scenario_id"].to_pylist()], dtype=np.int64)
-    raw = np.full((len(tasks), len(scenarios), len(scenarios)), np.nan)
-    log = raw.copy()
-    for position, task in enumerate(tasks):
-        wide = np.full((len(numbers), len(scenarios)), np.nan)
-        wide[samples, columns] = rows[f"label_{task}"].to_numpy()
-        for i in range(len(scenarios)):
-            for j in range(len(scenarios)):
-                raw[position, i, j] = _pearson(wide[:, i], wide[:, j])
-                log[position, i, j] = _pearson(np.log1p(wide[:, i]), np.log1p(wide[:, j]))
-    return raw, log
-
-
-def _pearson(x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) -> float:
-    both = ~(np.isnan(x) | np.isnan(y))
-    x, y = x[both], y[both]
-    if len(x) < 3 or x.std() == 0 or y.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 def last_day(predictions: str) -> dict[str, Any] | None:

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from training.metrics import HEADLINE, OVERALL
-from training.report.tables import AIMED, Metrics
+from training.metrics import AIMED, HEADLINE, OVERALL
+from training.report.tables import Metrics
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
 MARKERS = "osD^vPX"

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from m2m_model.contracts.schema import FORECASTS
-from training.metrics import HEADLINE, OVERALL, SEGMENTS, MetricRow
+from training.metrics import AIMED, HEADLINE, OVERALL, SEGMENTS, MetricRow
 
 COLUMNS = ("model", "scenario", "task", "forecast", "nmae", "smape", "n")
 HISTORY_COLUMNS = ("model", "segment", *COLUMNS[1:])
-AIMED = {"nmae": "point", "smape": "smape"}
-"""Metrics, each with the forecast that is aimed at it."""
 WORST_SHADE = 0.4
 """A value this much above the best of its row gets the deepest shade."""
 BEST_COLOUR, WORST_COLOUR = (255, 255, 255), (230, 159, 0)
