@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.model:
         _trials(study, section, arguments.model)
         return 0
-    missing = [name for name in study.contenders if (trials := study.trials(name)) and not trials.finished]
+    own = [name for name, contender in study.contenders.items() if not contender.like]
+    missing = [name for name in own if (trials := study.trials(name)) and not trials.finished]
     print(f"search of study {study.study.name}: {len(missing)} contenders have trials to run", flush=True)
     for folder, build in dict(study.search_dataset(section, name) for name in missing).items():
         build_study_dataset(study, folder, build)

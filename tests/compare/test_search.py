@@ -45,6 +45,10 @@ set = ["model.heads=2"]
 set = ["model.name=mmoe"]
 searched = false
 
+[contenders.ablated]
+like = "m2m"
+set = ["model.meta_tower=none"]
+
 [contenders.last_week]
 baseline = "last_7_days"
 """
@@ -98,6 +102,8 @@ def test_cells_have_the_settings_of_their_search(tmp_path: Path) -> None:
         trials.add({"model.view_dim": width}, {"nmae": error, "smape": error, "seconds": 1.0})
     assert study.overrides(key) == ["model.view_dim=32", "model.heads=2", "train.seed=3"]
     assert study.overrides(CellKey(model="mmoe", period="late", seed=3)) == ["model.name=mmoe", "train.seed=3"]
+    ablated = study.overrides(CellKey(model="ablated", period="late", seed=3))
+    assert ablated == ["model.view_dim=32", "model.meta_tower=none", "train.seed=3"]
     assert study.trials("last_week") is None  # the study gives baselines no space
     assert study.search is not None
     folder, build = study.search_dataset(study.search, "m2m")

@@ -48,7 +48,9 @@ class Contender(StrictConfig):
     seeds: int = Field(default=0, ge=0)
     """How many of the study's seeds; 0: all. A model without randomness needs one."""
     searched: bool = True
-    """Whether it takes part in the study's search, if there is one; then its cells have the best trial's settings."""
+    """Whether its cells have the settings of the best trial of the study's search, if there is one."""
+    like: str = ""
+    """Another contender, of this study or of one with the same search, whose trials count; empty: its own."""
 
 
 class StudySection(StrictConfig):
@@ -65,7 +67,7 @@ class StudySection(StrictConfig):
     design_period: str
     """The period that is also reported alone."""
     table: str = "table4"
-    """Name of the table that the study fills: table4 for models, table5 for ablations."""
+    """Name of the table that the study fills: table4 for models, table5 for ablations, figure6 for sensitivity."""
     minutes_per_cell: float = Field(default=4.0, gt=0)
     """For the estimate at the start, until cells have been timed."""
 
@@ -110,7 +112,9 @@ class Study(StrictConfig):
         if trials := self.trials(key.model):
             if not trials.finished:
                 done = f"{len(trials.rows)} of {trials.section.trials}"
-                raise UserError(f"{key.model} has {done} trials of the study's search: run jobs/search.py first")
+                raise UserError(
+                    f"{contender.like or key.model} has {done} trials of the study's search: run jobs/search.py first"
+                )
             searched = overrides(trials.best)
         return [*searched, *contender.set, *contender.set_dataset, f"train.seed={key.seed}"]
 
@@ -120,7 +124,8 @@ class Study(StrictConfig):
         space: dict[str, Range] = {}
         if self.search is not None and contender.searched:
             space = self.search.baseline if contender.baseline else self.search.model
-        return Trials(self.search, model, space) if self.search is not None and space else None
+        name = contender.like or model
+        return Trials(self.search, name, space) if self.search is not None and space else None
 
     def dataset_folder(self, key: CellKey) -> Path:
         """Where the cell's dataset lies; cells of one period share it unless their contender wants another."""
