@@ -20,7 +20,7 @@ from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
 from training.compare.sums import CellSums, advertiser_groups
-from training.config import TrainingConfig
+from training.config import TrainConfig, TrainingConfig
 from training.dataset import label_statistics, open_split
 from training.forecast import ForecastRules, Forecasts, fit_rules
 from training.loop import Event, Loop, task_weights
@@ -42,7 +42,7 @@ class CellJob:
     baseline: str
     """Empty: the neural model."""
     members: int
-    """How many models, trained with seeds of their own, are averaged."""
+    """How many models or fits of the baseline, with seeds of their own, are averaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +81,16 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     spec = read_spec(Folder.at(job.dataset), manifest)
     source = Source(location=job.dataset, spec=spec, batch_size=job.config.predict.batch_size)
     about = {}
-    if job.baseline:
-        forecaster = BASELINES[job.baseline](source, manifest, job.config)
-    else:
-        models = [_trained(job, spec, number, tell) for number in range(job.members)]
-        about["parameters"] = str(parameter_count(models[0]))
-        forecaster = Ensemble(members=tuple(ModelForecaster(model) for model in models))
+    members: list[Forecaster] = []
+    for train in (_seeded(job.config.train, member) for member in range(job.members)):
+        if job.baseline:
+            config = job.config.model_copy(update={"train": train})
+            members.append(BASELINES[job.baseline](source, manifest, config))
+        else:
+            model = _trained(job, train, spec, tell)
+            about["parameters"] = str(parameter_count(model))
+            members.append(ModelForecaster(model, precision=job.config.predict.precision))
+    forecaster = Ensemble(members=tuple(members))
     about["fit_seconds"] = f"{time.monotonic() - started:.1f}"
     rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
     rules = fit_rules(rows.forecasts, rows.labels, rows.exposures, rows.scenarios, rows.eligible, spec)
@@ -115,9 +119,12 @@ def _overall(sums: MetricSums) -> MetricRow:
     return next(row for row in rows if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL))
 
 
-def _trained(job: CellJob, spec: DatasetSpec, member: int, tell: Callable[[str], None]) -> Model:
+def _seeded(train: TrainConfig, member: int) -> TrainConfig:
+    return train.model_copy(update={"seed": train.seed + MEMBER_SEEDS * member})
+
+
+def _trained(job: CellJob, train: TrainConfig, spec: DatasetSpec, tell: Callable[[str], None]) -> Model:
     """A model with the weights of its best validation loss; trained as jobs/train does, without Ray."""
-    train = job.config.train.model_copy(update={"seed": job.config.train.seed + MEMBER_SEEDS * member})
     torch.manual_seed(train.seed)
     readers = {
         split: open_reader(job.dataset, spec, job.config.reader, split=split, train=train, rank=0, world=1)

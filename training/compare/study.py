@@ -1,6 +1,7 @@
 """A study: which models, on which periods, with which seeds; one TOML file, every cell of it one training run."""
 
 import datetime
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -11,6 +12,9 @@ from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
 from training.compare.results import CellKey
 from training.compare.search import Range, SearchSection, Trials, overrides
+
+LONGEST_NAME = 100
+"""Of a dataset's folder; longer ones are hashed."""
 
 
 class Period(StrictConfig):
@@ -44,7 +48,7 @@ class Contender(StrictConfig):
     swept: dict[str, float] = {}
     """Of a sensitivity study: hyperparameters and their values, the x axes of curves."""
     members: int = Field(default=1, ge=1)
-    """How many trained models are averaged, each with a seed of its own."""
+    """How many trained models, or fits of the baseline, are averaged, each with a seed of its own."""
     seeds: int = Field(default=0, ge=0)
     """How many of the study's seeds; 0: all. A model without randomness needs one."""
     searched: bool = True
@@ -142,7 +146,10 @@ class Study(StrictConfig):
 
     def period_folder(self, period: str, other: tuple[str, ...] = ()) -> Path:
         """Where a period's dataset lies, that of the run or, with overrides, another."""
-        return self.study.work / "_".join([period, *(text.replace(".", "-").replace("=", "-") for text in other)])
+        name = "_".join([period, *(text.replace(".", "-").replace("=", "-") for text in other)])
+        if len(name) > LONGEST_NAME:
+            name = f"{period}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+        return self.study.work / name
 
     @property
     def titles(self) -> Mapping[str, str]:
