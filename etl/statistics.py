@@ -66,7 +66,7 @@ class KeyCounts:
             "keys_by_rows": {
                 str(1 << power): int(keys) * weight for power, keys in enumerate(np.bincount(powers)) if keys
             },
-            f"expected_distinct_in_{BATCH}": round(float(expected) * weight, 2),
+            f"expected_distinct_in_{BATCH}": round(min(float(expected) * weight, BATCH), 2),
         }
 
 
