@@ -20,6 +20,8 @@ class TrainConfig(StrictConfig):
     batch_size: int = Field(default=256, ge=1)
     """Rows per update of the weights: of all workers together, or of one where ``sync`` is ``async``."""
     learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate_decay: float = Field(default=1.0, gt=0, le=1)
+    """An epoch's learning rate over that of the epoch before."""
     betas: tuple[float, float] = (0.9, 0.998)
     eps: float = 1e-9
     clip_value: float = Field(default=3.0, gt=0)

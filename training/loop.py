@@ -139,6 +139,7 @@ class Loop:
     def _train_epoch(self) -> None:
         self.model.train()
         state = self.state
+        self.sync.set_learning_rate(self.config.learning_rate * self.config.learning_rate_decay**state.epoch)
         batches = iter(self.readers["train"].epoch(state.epoch, state.progress))
         progress: Progress | None = None
         while True:

@@ -40,6 +40,11 @@ def adam_options(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 class ClippedAdam(torch.optim.Optimizer):
     """``g <- clip(dL/dw + 2 alpha w)`` to [-clip_value, clip_value], then Adam's update of w with g (5.1.3).
 

@@ -101,6 +101,21 @@ def test_training_lowers_the_loss_and_counts_rows() -> None:
     assert last.best is not None
 
 
+def test_the_learning_rate_falls_from_epoch_to_epoch() -> None:
+    config = TrainConfig(epochs=3, early_stopping_patience=9, learning_rate=0.05, learning_rate_decay=0.5)
+    last = make_loop(config, ListReader(list(range(ROWS)))).run()
+    twin = make_loop(config, ListReader(list(range(ROWS))))
+    optimizer = torch.optim.Adam(twin.model.parameters(), lr=0.0, betas=config.betas, eps=config.eps)
+    for epoch in range(3):
+        optimizer.param_groups[0]["lr"] = 0.05 * 0.5**epoch
+        for batch, _ in twin.readers["train"].epoch(epoch):
+            twin._gradient(twin.model, batch, 1 / len(batch), None)
+            nn.utils.clip_grad_value_(twin.model.parameters(), config.clip_value)
+            optimizer.step()
+    for name, weights in twin.model.state_dict().items():
+        torch.testing.assert_close(last.model[name], weights, rtol=1e-5, atol=1e-6)
+
+
 def test_stops_early_and_keeps_the_best_weights() -> None:
     # Steps this long only make things worse.
     config = TrainConfig(epochs=50, early_stopping_patience=2, learning_rate=1.0)
@@ -128,7 +143,7 @@ def train_with_checkpoints(folder: Path, *, die_at: int) -> Snapshot:
         if event.step == die_at and event.validation is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    config = TrainConfig(epochs=4, early_stopping_patience=9, checkpoint_every_steps=4)
+    config = TrainConfig(epochs=4, early_stopping_patience=9, checkpoint_every_steps=4, learning_rate_decay=0.5)
     loop = make_loop(config, ListReader(list(range(ROWS))), save=save, tell=tell)
     newest = newest_checkpoint(Folder.at(path) for path in folder.iterdir())
     if newest is not None:

@@ -24,7 +24,7 @@ BATCH = 3
 
 
 def config(**changed: Any) -> TrainConfig:
-    return TrainConfig(epochs=2, early_stopping_patience=9, learning_rate=0.05, **changed)
+    return TrainConfig(epochs=2, early_stopping_patience=9, learning_rate=0.05, learning_rate_decay=0.5, **changed)
 
 
 def _rank(rank: int, world: int, folder: str, changed: dict[str, Any]) -> None:
@@ -88,6 +88,8 @@ def local_sgd_by_hand(period: int) -> dict[str, Tensor]:
     loops = [make_loop(config(), ListReader(share, batch_size=BATCH)) for share in SHARES]
     optimizers = [torch.optim.Adam(loop.model.parameters(), lr=0.05, betas=(0.9, 0.998), eps=1e-9) for loop in loops]
     for epoch in range(2):
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = 0.05 * 0.5**epoch
         batches = [[batch for batch, _ in loop.readers["train"].epoch(epoch)] for loop in loops]
         for start in range(0, max(map(len, batches)), period):
             rows = [0, 0]

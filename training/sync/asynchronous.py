@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from m2m_model.batch import Batch
 from training.config import TrainConfig
-from training.optimizer import ClippedAdam, adam_options, make_optimizer
+from training.optimizer import ClippedAdam, adam_options, make_optimizer, set_rate
 from training.sync.base import Gradient, Meeting, broadcast_parameters, total, world
 from training.sync.coordinator import Coordinator
 
@@ -48,6 +48,9 @@ class ParameterServer:
             np.copyto(parameter.grad.numpy(), gradient)
         self.optimizer.step()
 
+    def set_learning_rate(self, rate: float) -> None:
+        set_rate(self.optimizer, rate)
+
     def state(self) -> dict[int, dict[str, Tensor]]:
         """Adam's moments and counts by position of the parameter."""
         state: dict[int, dict[str, Tensor]] = self.optimizer.state_dict()["state"]
@@ -72,6 +75,12 @@ class Asynchronous:
         if self.world > 1:
             broadcast_parameters(self.parameters)
         self.servers = self._from_rank_0(self._make_servers)
+
+    def set_learning_rate(self, rate: float) -> None:
+        if self.rank == 0:
+            ray.get([server.set_learning_rate.remote(rate) for server in self.servers])
+        if self.world > 1:
+            dist.barrier()
 
     def step(self, batch: Batch | None, gradient: Gradient) -> Meeting | None:
         if batch is None:

@@ -42,6 +42,10 @@ class Synchronizer(Protocol):
         """Before the first step; weights and optimizer state are what they shall be."""
         ...
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Of the steps from here on; before the first of an epoch."""
+        ...
+
     def step(self, batch: Batch | None, gradient: Gradient) -> Meeting | None:
         """One step on a rank's next batch; None once it has run out, until a meeting says that all have."""
         ...

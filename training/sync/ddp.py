@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from m2m_model.batch import Batch
 from training.config import TrainConfig
-from training.optimizer import ClippedAdam, adam_options, make_optimizer, parameter_options
+from training.optimizer import ClippedAdam, adam_options, make_optimizer, parameter_options, set_rate
 from training.sync.base import Gradient, Meeting, total, world
 
 
@@ -36,6 +36,9 @@ class Synchronous:
 
     def start(self) -> None:
         pass
+
+    def set_learning_rate(self, rate: float) -> None:
+        set_rate(self.optimizer, rate)
 
     def step(self, batch: Batch | None, gradient: Gradient) -> Meeting | None:
         rows = int(total([0.0 if batch is None else len(batch)])[0])

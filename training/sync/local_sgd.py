@@ -15,7 +15,7 @@ from torch.distributed.algorithms.model_averaging.utils import average_parameter
 
 from m2m_model.batch import Batch
 from training.config import TrainConfig
-from training.optimizer import make_optimizer
+from training.optimizer import make_optimizer, set_rate
 from training.sync.base import Gradient, Meeting, broadcast_parameters, total, world
 
 
@@ -34,6 +34,9 @@ class LocalSgd:
     def start(self) -> None:
         if self.world > 1:
             broadcast_parameters(self.model.parameters())
+
+    def set_learning_rate(self, rate: float) -> None:
+        set_rate(self.optimizer, rate)
 
     def step(self, batch: Batch | None, gradient: Gradient) -> Meeting | None:
         if batch is not None:
