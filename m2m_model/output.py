@@ -79,7 +79,9 @@ class Output(nn.Module):
                 self.bias[LOCATION:LOG_SCALE] = means.log1p()
         self.register_buffer("binary", self._of_kind("binary"), persistent=False)
         self.register_buffer("amounts", self._of_kind(*AMOUNTS), persistent=False)
-        self.register_buffer("ceiling", torch.tensor([_ceiling(task, spec) for task in spec.tasks]), persistent=False)
+        self.register_buffer(
+            "ceiling", torch.tensor([log_ceiling(task, spec) for task in spec.tasks]), persistent=False
+        )
         self.binary: Tensor
         self.amounts: Tensor
         self.ceiling: Tensor
@@ -120,7 +122,8 @@ class Output(nn.Module):
         return torch.tensor([task.kind in kinds for task in self.spec.tasks])
 
 
-def _ceiling(task: TaskSpec, spec: DatasetSpec) -> float:
+def log_ceiling(task: TaskSpec, spec: DatasetSpec) -> float:
+    """The largest log-mean that any model may forecast; none of a binary task's log-odds."""
     if task.kind == "binary":
         return math.inf
     ceiling = math.log(max(task.max_label, 1e-6)) + HEADROOM

@@ -172,6 +172,28 @@ def test_rates_and_outcomes_are_not_scaled_to_the_horizon() -> None:
     assert NaiveForecaster(rule=mean_28_days, spec=spec)(batch).mean[0].tolist() == pytest.approx([0.15, 0.5])
 
 
+def test_money_after_none_does_not_explode() -> None:
+    """The offset of a row without history is 0.1, its label may be a million: a plain Newton step would be 1e7 wide."""
+
+    def batches(seed: int) -> Iterator[Batch]:
+        batch = batch_of(2000, seed=seed)
+        labels = torch.where(torch.rand(2000, generator=torch.Generator().manual_seed(seed)) < 0.1, 1e6, 0.0)
+        yield Batch(
+            **{
+                **vars(batch),
+                "history": torch.zeros_like(batch.history),
+                "labels": torch.stack([labels, torch.zeros_like(labels)], dim=1),
+            }
+        )
+
+    spec = SPEC.model_copy(
+        update={"tasks": (SPEC.tasks[0].model_copy(update={"max_label": 1e6, "mean_label": 1e5}), SPEC.tasks[1])}
+    )
+    for name in ("lightgbm_poisson", "lightgbm_tweedie"):
+        mean = fit(name, spec, batches(1), batches(2), lightgbm_rounds=400)(next(batches(3))).mean[:, 0]
+        assert 2e4 < mean.mean() < 5e5, name
+
+
 def test_no_more_rows_are_read_than_asked_for() -> None:
     def endless() -> Iterator[Batch]:
         while True:

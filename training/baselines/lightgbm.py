@@ -19,8 +19,9 @@ from jaxtyping import Float, Int
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import ZERO_ID, DatasetSpec, TaskSpec
+from m2m_model.contracts.spec import AMOUNTS, ZERO_ID, DatasetSpec, TaskSpec
 from m2m_model.history import recent_level, weekly_quartiles
+from m2m_model.output import log_ceiling
 from training.baselines.naive import DAYS_OF_A_WEEK, upper_bounds
 from training.config import BaselinesConfig
 from training.forecast import Forecasts
@@ -60,11 +61,23 @@ class Objective:
     link: Callable[[np.ndarray], np.ndarray]
     inverse: Callable[[np.ndarray], np.ndarray]
     target: Callable[[np.ndarray], np.ndarray] = field(default=_same)
+    floor: float = 0.0
+    """Added to the level of an amount before the link, in mean labels of the task."""
+
+    def offset(self, levels: np.ndarray, task: TaskSpec) -> np.ndarray:
+        return self.link(levels + self.floor * task.mean_label if task.kind in AMOUNTS else levels)
 
 
+LOG_LINK_FLOOR = 0.1
+"""Added to the level of amounts under a log link, in mean labels. A leaf takes Newton steps of about half of mean label
+over mean forecast: from a level of 0.1, to some money after none, the first leads beyond what a double holds."""
 OBJECTIVES = {
-    "lightgbm_poisson": Objective(parameters={"objective": "poisson"}, link=np.log, inverse=np.exp),
-    "lightgbm_tweedie": Objective(parameters={"objective": "tweedie"}, link=np.log, inverse=np.exp),
+    "lightgbm_poisson": Objective(
+        parameters={"objective": "poisson"}, link=np.log, inverse=np.exp, floor=LOG_LINK_FLOOR
+    ),
+    "lightgbm_tweedie": Objective(
+        parameters={"objective": "tweedie"}, link=np.log, inverse=np.exp, floor=LOG_LINK_FLOOR
+    ),
     "lightgbm_l1": Objective(parameters={"objective": "regression_l1"}, link=_same, inverse=_same),
     "lightgbm_l1_log": Objective(
         parameters={"objective": "regression_l1"}, link=np.log1p, inverse=np.expm1, target=np.log1p
@@ -90,8 +103,11 @@ class LightGbmForecaster:
             if booster is not None and len(batch):
                 objective = objective_of(self.spec.tasks[index], self.name)
                 scores = booster.predict(rows.inputs, raw_score=True, num_threads=THREADS)
-                forecasts[:, index] = objective.inverse(scores + objective.link(rows.levels[:, index]))
-        return Forecasts.single(np.clip(forecasts, 0.0, upper_bounds(self.spec)))
+                forecasts[:, index] = objective.inverse(
+                    scores + objective.offset(rows.levels[:, index], self.spec.tasks[index])
+                )
+        largest = np.exp([log_ceiling(task, self.spec) for task in self.spec.tasks])
+        return Forecasts.single(np.clip(forecasts, 0.0, np.minimum(largest, upper_bounds(self.spec))))
 
 
 def objective_of(task: TaskSpec, name: str) -> Objective:
@@ -136,7 +152,7 @@ def fit_lightgbm(
         objective = objective_of(task, name)
         for data, rows in ((learn_data, learn), (judge_data, judge)):
             data.set_label(objective.target(rows.labels[:, index]))
-            data.set_init_score(objective.link(rows.levels[:, index]))
+            data.set_init_score(objective.offset(rows.levels[:, index], task))
             data.set_weight(rows.exposures[:, index].copy())
         booster = lightgbm.train(
             parameters | dict(objective.parameters),
