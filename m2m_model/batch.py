@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from m2m_model.contracts.errors import UserError
@@ -25,6 +25,8 @@ class Batch:
     attributes: Int[Tensor, "B A"]
     scenario: Int[Tensor, "B"]
     """Scenario index, 0 = unseen in training."""
+    eligible: Bool[Tensor, "B"]
+    """Rows that forecasts are judged on: what is chosen on validation rows is chosen on these."""
     dense: Float[Tensor, "B D"]
     history: Float[Tensor, "B M H"]
     labels: Float[Tensor, "B M"]
@@ -35,7 +37,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.scenario)
 
-    def select(self, rows: Int[Tensor, "N"] | slice) -> Self:
+    def select(self, rows: Int[Tensor, "N"] | Bool[Tensor, "B"] | slice) -> Self:
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @classmethod
@@ -79,6 +81,7 @@ class Batch:
             profile=ids("profile_ids", [f.size for f in spec.profile], 1).squeeze(1),
             attributes=ids("attribute_ids", [f.size for f in spec.scenario_attributes], 1).squeeze(1),
             scenario=_tensor(np.asarray(columns["scenario_index"], np.int32)),
+            eligible=_tensor(np.asarray(columns.get("eligible", np.ones(rows)), bool)),
             dense=_tensor(np.asarray(columns["dense"], np.float32).reshape(rows, spec.dense_size)),
             history=floats(list(task_columns(spec, "history")), spec.history_size),
             labels=floats(list(task_columns(spec, "label")), 1).squeeze(2),

@@ -118,7 +118,7 @@ def open_split(location: str, split: str) -> SplitFiles:
 
 def batch_column_names(spec: DatasetSpec) -> list[str]:
     """The columns that a batch is made of."""
-    names = ["scenario_index", "behavior_ids", "performance_ids", "profile_ids", "attribute_ids", "dense"]
+    names = ["scenario_index", "eligible", "behavior_ids", "performance_ids", "profile_ids", "attribute_ids", "dense"]
     return [*names, *task_columns(spec, "history"), *task_columns(spec, "label"), *exposure_columns(spec).values()]
 
 

@@ -196,16 +196,19 @@ class Loop:
         return self.loss(output[taken], rows.select(taken), slice(None))
 
     def _validate(self) -> float:
-        """Mean loss over all validation rows; ranks may have unequally many, there is no step to agree on."""
+        """Mean loss over the eligible validation rows; ranks may have unequally many, there is no step to agree on."""
         self.model.eval()
         sums = [0.0, 0.0]
         with torch.inference_mode():
-            for batch, _ in self.readers["validation"].epoch(0, None):
+            for whole, _ in self.readers["validation"].epoch(0, None):
+                batch = whole.select(whole.eligible)
                 sums[0] += self._loss_sum(self.model, batch).item()
                 sums[1] += len(batch)
         loss, rows = total(sums)
         if rows == 0:
-            raise UserError("the validation split has no rows: rebuild the dataset with a longer split.validation")
+            raise UserError(
+                "the validation split has no eligible rows: rebuild the dataset with a longer split.validation"
+            )
         return loss / rows
 
     def _close_epoch(self, validation: float) -> None:

@@ -73,6 +73,7 @@ def batch_with_keys(spec: DatasetSpec, keys: np.ndarray, *, seed: int) -> Batch:
         profile=digits[:, : ATTRIBUTES // 2],
         attributes=digits[:, ATTRIBUTES // 2 :],
         scenario=torch.ones(rows, dtype=torch.int32),
+        eligible=torch.ones(rows, dtype=torch.bool),
         dense=torch.zeros(rows, spec.dense_size),
         history=torch.poisson(torch.full((rows, len(spec.tasks), spec.history_size), 3.0), generator=random),
         labels=torch.poisson(torch.full((rows, len(spec.tasks)), 3.0), generator=random),

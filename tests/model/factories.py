@@ -109,6 +109,7 @@ def make_batch(spec: DatasetSpec, rows: int, *, seed: int = 0, dtype: torch.dtyp
         profile=ids([f.size for f in spec.profile], rows),
         attributes=ids([f.size for f in spec.scenario_attributes], rows),
         scenario=torch.randint(0, len(spec.scenarios) + 1, (rows,), generator=random, dtype=torch.int32),
+        eligible=torch.rand(rows, generator=random) < 0.7,
         dense=torch.rand(rows, spec.dense_size, generator=random).to(dtype),
         history=history.to(dtype),
         labels=labels.to(dtype),

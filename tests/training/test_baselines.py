@@ -1,6 +1,7 @@
 """Baselines: naive forecasts by hand, and LightGBM that learns."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,17 @@ def test_money_after_none_does_not_explode() -> None:
     for name in ("lightgbm_poisson", "lightgbm_tweedie"):
         mean = fit(name, spec, batches(1), batches(2), lightgbm_rounds=400)(next(batches(3))).mean[:, 0]
         assert 2e4 < mean.mean() < 5e5, name
+
+
+def test_only_eligible_rows_judge_when_to_stop() -> None:
+    (train,), (judge,) = learnable(2000, seed=1), learnable(1000, seed=2)
+    chosen = torch.arange(1000) % 2 == 0
+    judge = replace(judge, eligible=chosen)
+    misled = replace(judge, labels=torch.where(chosen.unsqueeze(1), judge.labels, 1e4))
+    few = judge.select(chosen)
+    test = batch_of(500, seed=3)
+    forecasts = [fit("lightgbm_l1", SPEC, [train], [rows])(test).mean for rows in (few, misled)]
+    np.testing.assert_array_equal(*forecasts)
 
 
 def test_no_more_rows_are_read_than_asked_for() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,27 @@ def test_the_learning_rate_falls_from_epoch_to_epoch() -> None:
             optimizer.step()
     for name, weights in twin.model.state_dict().items():
         torch.testing.assert_close(last.model[name], weights, rtol=1e-5, atol=1e-6)
+
+
+def test_validation_is_over_eligible_rows() -> None:
+    class Doubled(ListReader):
+        """With each row comes another that is not eligible and has labels beyond all measure."""
+
+        def __init__(self, chosen: list[int]) -> None:
+            super().__init__(chosen)
+            rows = replace(self.rows, eligible=torch.ones(len(self.rows), dtype=torch.bool))
+            other = replace(rows, eligible=~rows.eligible, labels=rows.labels + 1e6)
+            self.rows = Batch.concatenate([rows, other])
+
+    chosen = [0, 3, 6, 9]
+    config = TrainConfig(epochs=1)
+    losses = []
+    for reader in (Doubled(chosen), ListReader(chosen)):
+        reader.rows = replace(reader.rows, eligible=reader.rows.labels[:, 0] < 1e5)
+        loop = make_loop(config, ListReader(list(range(ROWS))))
+        loop.readers["validation"] = reader
+        losses.append(loop.run().state.history[0].validation)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_stops_early_and_keeps_the_best_weights() -> None:

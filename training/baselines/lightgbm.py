@@ -126,14 +126,15 @@ def fit_lightgbm(
     seed: int,
     tell: Callable[[str], None] = lambda line: None,
 ) -> LightGbmForecaster:
-    """Train baseline ``name`` on the first rows of ``train``, stopping early on ``validation``'s loss.
+    """Train baseline ``name`` on the first rows of ``train``, stopping early on ``validation``'s eligible rows.
 
     Raises:
         UserError: a split has no rows.
     """
     max_rows = config.lightgbm_max_rows
     learn = _Rows.first(train, spec, max_rows, what=name, split="train")
-    judge = _Rows.first(validation, spec, max(1, max_rows // VALIDATION_SHARE), what=name, split="validation")
+    eligible = (batch.select(batch.eligible) for batch in validation)
+    judge = _Rows.first(eligible, spec, max(1, max_rows // VALIDATION_SHARE), what=name, split="validation")
     parameters = FIXED | {
         "learning_rate": config.lightgbm_learning_rate,
         "num_leaves": config.lightgbm_leaves,
