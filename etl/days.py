@@ -125,7 +125,7 @@ class FeatureDays:
         folder = self.folder(date)
         manifest = read_manifest(folder, kind="features", build_hint="build it with jobs/build_dataset.py --backfill")
         (entry,) = manifest.select(role=ROLE)
-        return folder.read_bytes(entry.path)
+        return folder.read_file(entry, hint="build the day again")
 
     def backfill(
         self,

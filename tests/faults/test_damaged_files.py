@@ -1,0 +1,98 @@
+"""Published files that are truncated, bit-flipped or missing: refused by name, or without any effect."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+
+from jobs import predict
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import FileEntry, Folder
+from tests.faults.fault import Fault
+from tests.faults.reader import check, live, watched
+from tests.faults.world import FEATURES, predicted, publish_features, ready_run
+from tests.training.datasets import write_dataset
+from tests.training.tiny import SPEC
+from training.dataset import label_statistics, open_split
+from training.readers.parquet import ParquetReader
+
+DAMAGES = ("truncated", "bit-flipped", "missing")
+
+
+def damage(path: Path, how: str, fault: Fault) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "missing":
+        path.unlink()
+        return
+    at = fault.random.randrange(len(content))
+    if how == "truncated":
+        path.write_bytes(content[:at])
+        return
+    # Every other flip hits the end, where the footer is.
+    at = fault.random.randrange(max(0, len(content) - 600), len(content)) if fault.repetition % 2 else at
+    content[at] ^= 1 << fault.random.randrange(8)
+    path.write_bytes(content)
+
+
+def an_epoch(location: Path) -> str:
+    """Hash of all that training takes from a dataset: label statistics, then every batch."""
+    split = open_split(str(location), "train")
+    statistics, digest = label_statistics(split, SPEC), hashlib.sha256()
+    digest.update(statistics.label_sums.numpy().tobytes())
+    reader = ParquetReader(
+        split=split, spec=SPEC, batch_size=16, seed=0, shuffle_blocks=2, group_rows=1, rank=0, world=1
+    )
+    for batch, _ in reader.epoch(0):
+        for tensor in (batch.labels, batch.behavior, batch.performance, batch.attributes, batch.profile, batch.history):
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.faults("a Parquet file of the dataset")
+@pytest.mark.parametrize("how", DAMAGES)
+def test_training_reads_the_same_or_refuses(fault: Fault, how: str, tmp_path: Path) -> None:
+    manifest = write_dataset(tmp_path, SPEC, rows_per_day=(40, 25), row_group_rows=16)
+    whole = an_epoch(tmp_path)
+    victim = fault.random.choice([file for file in manifest.files if file.path.endswith(".parquet")])
+    damage(tmp_path / victim.path, how, fault)
+    try:
+        assert an_epoch(tmp_path) == whole
+        fault.saw.append("read as before")
+    except UserError as error:
+        assert victim.path in str(error)
+        fault.saw.append("error names the file")
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("_cluster")
+@pytest.mark.faults("a file of the day's features")
+@pytest.mark.parametrize("how", DAMAGES)
+def test_prediction_is_right_or_refused(fault: Fault, how: str, tmp_path: Path) -> None:
+    arguments = ready_run(tmp_path)
+    assert predict.main(arguments) == 0
+    before = predicted(tmp_path)
+    features = publish_features(tmp_path, seed=1)
+    victim = fault.random.choice(features.files)
+    path = tmp_path / FEATURES / victim.path
+    content = path.read_bytes()
+    damage(path, how, fault)
+    with watched(tmp_path / "predictions" / FEATURES.name) as seen:
+        with pytest.raises(UserError, match=victim.path.rpartition("/")[2]):
+            predict.main(arguments)
+    assert predicted(tmp_path) == before
+    assert len(seen[0].generations) == 1
+    path.write_bytes(content)
+    assert predict.main(arguments) == 0
+    assert predicted(tmp_path).keys == publish_keys(features)
+    fault.saw.append("error names the file, old generation whole")
