@@ -15,7 +15,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo compare exhibits test lint unit test-cluster petastorm readme venv venv-petastorm wheel clean
+.PHONY: help demo compare exhibits test lint unit test-cluster test-faults petastorm readme venv venv-petastorm wheel clean
 .PHONY: bench-etl bench-train bench-predict bench-readers bench-scaling cluster-secrets cluster-demo cluster-daily
 
 help: ## this list
@@ -31,11 +31,20 @@ lint: venv ## format, lint, types, the dependency rule
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-unit: venv ## unit, property, Spark and Ray tests
-	@$(BIN)/python -m pytest -m "not readme"
+unit: venv ## unit, property, Spark and Ray tests, and each cheap kind of fault once
+	@$(BIN)/python -m pytest -m "not readme and not (faults and slow)"
 
 test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
 	@$(BIN)/python -m pytest -m cluster
+
+# Drawn anew each time; a failure is repeated with the seed that the log names.
+test-faults: export FAULT_SEED ?= $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(10**6))')
+test-faults: export FAULT_REPETITIONS ?= 20
+test-faults: export FAULT_COSTLY_REPETITIONS ?= 3
+test-faults: export FAULT_LOG ?= out/faults/$(FAULT_SEED).jsonl
+test-faults: venv ## processes killed, disks full, files damaged, stores gone: 20 times each, costly kinds 3 (hours)
+	@echo "FAULT_SEED=$(FAULT_SEED), log $(FAULT_LOG); python -m tests.faults.results LOG ... makes the table of it"
+	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 	@PYTHONPATH=. $(PETASTORM)/bin/python -m pytest tests/training/test_readers.py -m "not ray"
