@@ -37,14 +37,11 @@ unit: venv ## unit, property, Spark and Ray tests, and each cheap kind of fault 
 test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
 	@$(BIN)/python -m pytest -m cluster
 
-# Drawn anew each time; a failure is repeated with the seed that the log names.
-test-faults: export FAULT_SEED ?= $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(10**6))')
-test-faults: export FAULT_REPETITIONS ?= 20
-test-faults: export FAULT_COSTLY_REPETITIONS ?= 3
-test-faults: export FAULT_LOG ?= out/faults/$(FAULT_SEED).jsonl
 test-faults: venv ## processes killed, disks full, files damaged, stores gone: 20 times each, costly kinds 3 (hours)
-	@echo "FAULT_SEED=$(FAULT_SEED), log $(FAULT_LOG); python -m tests.faults.results LOG ... makes the table of it"
-	@$(BIN)/python -m pytest -m faults $(ARGS)
+	@export FAULT_SEED=$${FAULT_SEED:-$$RANDOM} FAULT_REPETITIONS=$${FAULT_REPETITIONS:-20}; \
+	export FAULT_COSTLY_REPETITIONS=$${FAULT_COSTLY_REPETITIONS:-3} FAULT_LOG=$${FAULT_LOG:-out/faults/$$FAULT_SEED.jsonl}; \
+	echo "FAULT_SEED=$$FAULT_SEED; python -m tests.faults.results $$FAULT_LOG makes benchmarks/faults.md of what is seen"; \
+	$(BIN)/python -m pytest -m faults $(ARGS)
 
 petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 	@PYTHONPATH=. $(PETASTORM)/bin/python -m pytest tests/training/test_readers.py -m "not ray"
