@@ -79,8 +79,8 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
     # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
     name = job.prefix + new_generation()
-    start = _adopt_newest(job, name) if resume else None
-    board = ray.remote(Board).options(num_cpus=0).remote()
+    start = adopt_newest(job, name) if resume else None
+    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "start": start.uri if start else None, "board": board, "name": name},
@@ -167,7 +167,7 @@ def _report(snapshot: Snapshot, job: TrainJob, *, rank: int) -> None:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _adopt_newest(job: TrainJob, name: str) -> Folder | None:
+def adopt_newest(job: TrainJob, name: str) -> Folder | None:
     """Copy the newest whole checkpoint of earlier runs into run ``name``; None if there are no checkpoints.
 
     Workers of a killed driver may live on for some seconds and delete what they supersede, and a kill may cut what is
