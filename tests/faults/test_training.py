@@ -256,6 +256,6 @@ def test_resuming_passes_over_a_cut_checkpoint(fault: Fault, dataset: Path, tmp_
     assert all(torch.equal(loaded.model[name], weights) for name, weights in saved[5].model.items())
     cut(folder.with_name("checkpoint_5"), fault)
     cut(Path(adopted.path), fault)
-    with pytest.raises(UserError, match="are damaged .*: train without --resume"):
+    with pytest.raises(UserError, match=r"are damaged .*: train without --resume"):
         adopt_newest(work, f"{work.prefix}20170303T000000-00")
     fault.saw.append(f"{victim.suffix} cut: the one before taken; all cut: error says so")
