@@ -119,7 +119,7 @@ class Folder:
         try:
             content = self.read_bytes(file.path)
         except OSError as error:
-            raise damaged_file(self, file, first_line(error), hint=hint) from None
+            raise _unread(self, file, error, hint=hint) from None
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise damaged_file(self, file, OTHER_CHECKSUM, hint=hint)
         return content
@@ -137,7 +137,7 @@ class Folder:
                     while block := stream.read(1 << 20):
                         digest.update(block)
             except OSError as error:
-                raise damaged_file(self, file, first_line(error), hint=hint) from None
+                raise _unread(self, file, error, hint=hint) from None
             if digest.hexdigest() != file.sha256:
                 raise damaged_file(self, file, OTHER_CHECKSUM, hint=hint)
 
@@ -173,6 +173,18 @@ class Folder:
 
 def damaged_file(folder: Folder, file: FileEntry, reason: str, *, hint: str) -> UserError:
     return UserError(f"{folder.uri}/{file.path} is missing or damaged ({reason}): {hint}")
+
+
+def _unread(folder: Folder, file: FileEntry, error: OSError, *, hint: str) -> UserError:
+    """A file that is gone is to be made again; one that the disk or the store does not give now, is not."""
+    if isinstance(error, FileNotFoundError):
+        return damaged_file(folder, file, first_line(error), hint=hint)
+    return UserError(f"{folder.uri}/{file.path} cannot be read ({first_line(error)}): run the same command again")
+
+
+def store_failed(error: OSError) -> bool:
+    """Whether an object store did not do what it was asked; pyarrow's errors of stores have no number."""
+    return error.errno is None and any(words in str(error) for words in ("AWS Error", "google::cloud"))
 
 
 def first_line(error: Exception) -> str:
