@@ -72,6 +72,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
 
     Raises:
         UserError: the cluster is too small, or training met one.
+        OSError: the last of ``cluster.max_failures`` tries met one, such as a full disk.
     """
     # Every report waits for the controller's next look at the workers, by default up to 2 s later.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -99,7 +100,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
         try:
             trainer.fit()
         except ray.train.v2.api.exceptions.WorkerGroupError as error:
-            causes = [cause for cause in error.worker_failures.values() if isinstance(cause, UserError)]
+            causes = [cause for cause in error.worker_failures.values() if isinstance(cause, UserError | OSError)]
             if causes:
                 raise causes[0] from None
             raise

@@ -4,12 +4,15 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import ray
+
 Found = TypeVar("Found")
 WAIT_SECONDS = 240
+ATTEMPTS = 5
 
 
 def descendants(process: int) -> list[int]:
@@ -54,3 +57,27 @@ def wait_for(what: Callable[[], Found | None], *, seconds: float = WAIT_SECONDS,
         assert time.monotonic() < deadline, why or "waited in vain"
         time.sleep(0.005)
     return found
+
+
+def patiently(start: Callable[[], Found]) -> Found:
+    """Ray gives a node 30 s to start, which on a busy machine it may not manage."""
+    for _ in range(1, ATTEMPTS):
+        before = set(descendants(os.getpid()))
+        try:
+            return start()
+        except Exception as error:  # Ray's own has no other type
+            print(f"starting again: {error}")
+            ray.shutdown()
+            for process in set(descendants(os.getpid())) - before:
+                kill_tree(process)
+    return start()
+
+
+@contextlib.contextmanager
+def local_ray(cpus: int) -> Iterator[None]:
+    """A Ray cluster that lives as long as the block."""
+    patiently(lambda: ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False))
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from jobs import predict
 from m2m_model.contracts.errors import UserError
 from tests.faults.fault import Fault
+from tests.faults.processes import local_ray
 from tests.faults.reader import watched
 from tests.faults.world import FEATURES, PREDICTIONS, publish_features, read_day, ready_run, whole
 from tests.training.datasets import write_dataset
@@ -72,7 +72,7 @@ def outcome(location: Path) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
     """A run whose day is predicted, and its job's arguments."""
     out = tmp_path_factory.mktemp("run")
-    with ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False):
+    with local_ray(1):
         arguments = ready_run(out / "config.toml", str(out))
         assert predict.main(arguments) == 0
         assert whole(str(out))

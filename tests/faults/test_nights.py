@@ -16,6 +16,7 @@ from tests.etl.partitioned import partitioned, write_partitioned
 from tests.etl.published import live_manifest, read_rows
 from tests.etl.raw_world import DAY, Shape, make_world
 from tests.etl.run_toml import write_run
+from tests.faults.disk import fill, small_disk
 from tests.faults.fault import ROOT, Fault
 from tests.faults.reader import watched
 from tests.faults.world import Day, read_day
@@ -88,6 +89,26 @@ def test_change_of_the_clocks(fault: Fault, run: Run) -> None:
         run.finished(*command, zone=zone)
     assert run.features(days) == expected
     fault.saw.append("equal to the build on a machine in UTC")
+
+
+@pytest.mark.faults("disk full while a day's features are built")
+def test_full_disk(fault: Fault, run: Run) -> None:
+    command = ["build_dataset", "--date", SPRING, "--spec", run.folder / "out" / "dataset" / "spec.json"]
+    day = run.folder / "out" / "features" / f"dt={SPRING}"
+    with small_disk(day):
+        run.finished(*command)
+        expected, before = run.features([SPRING]), live_manifest(day, "features")
+        with watched(day):
+            ballast = fill(day, free_pages=fault.random.randrange(2, 12))
+            failed = run.start(*command)
+            output, _ = failed.communicate(timeout=SECONDS)
+            assert failed.returncode == 2, output
+            assert "error: " in output.splitlines()[-1], output
+            assert live_manifest(day, "features") == before
+            ballast.unlink()
+            run.finished(*command)
+        assert run.features([SPRING]) == expected
+    fault.saw.append("error says so, old generation whole; built again, equal")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import ray
 
 from jobs import predict
 from tests.faults.fault import ROOT, Fault
-from tests.faults.processes import named, wait_for
+from tests.faults.processes import local_ray, named, wait_for
 from tests.faults.reader import watched
 from tests.faults.world import PREDICTIONS, Day, publish_features, read_day, ready_run, whole
 
@@ -25,9 +25,8 @@ GRACE_SECONDS = 0.5
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with local_ray(2):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 """Publishers that die, at each step of a publication, and those whose disk is full."""
 
-import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest
+from tests.faults.disk import PAGE, fill, small_disk
 from tests.faults.fault import Fault
 from tests.faults.publisher import Publisher
 from tests.faults.reader import check, live, watched
@@ -76,46 +75,24 @@ def test_killed_publisher(
     assert leftovers(tmp_path, again) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "faults", str(disk)], check=False)
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-PAGE = 4096
-"""What a file takes of a tmpfs is rounded up to this."""
-
-
-def fill(disk: Path, *, free_pages: int) -> Path:
-    """Leave so many pages; returns the ballast."""
-    ballast, status = disk / "ballast", os.statvfs(disk)
-    ballast.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - free_pages * PAGE)))
-    return ballast
-
-
 @pytest.mark.faults("disk full while publishing")
 @pytest.mark.parametrize("what", ["rows", "model"])
-def test_full_disk(fault: Fault, what: str, publisher: Publisher, small_disk: Path) -> None:
-    location = small_disk / "published"
-    assert publisher(what, location, 0).status == 0
-    before = published(location)
-    pages = sum(-(-file.bytes // PAGE) for file in before.files)
-    # Every fourth time all files find room, and the manifest does not.
-    free = pages if fault.repetition % 4 == 3 else fault.random.randrange(pages)
-    with watched(location) as seen:
-        ballast = fill(small_disk, free_pages=free)
-        failed = publisher(what, location, 1)
-        after = published(location)
-        ballast.unlink()
-    assert seen[0].generations[0] == before.generation
-    assert "No space left on device" in failed.error
-    assert after == before
-    fault.saw.append("error says so, old generation whole")
-    assert publisher(what, location, 2).status == 0
-    assert leftovers(location, published(location)) == []
+def test_full_disk(fault: Fault, what: str, publisher: Publisher, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        location = disk / "published"
+        assert publisher(what, location, 0).status == 0
+        before = published(location)
+        pages = sum(-(-file.bytes // PAGE) for file in before.files)
+        # Every fourth time all files find room, and the manifest does not.
+        free = pages if fault.repetition % 4 == 3 else fault.random.randrange(pages)
+        with watched(location) as seen:
+            ballast = fill(disk, free_pages=free)
+            failed = publisher(what, location, 1)
+            after = published(location)
+            ballast.unlink()
+        assert seen[0].generations[0] == before.generation
+        assert "No space left on device" in failed.error
+        assert after == before
+        fault.saw.append("error says so, old generation whole")
+        assert publisher(what, location, 2).status == 0
+        assert leftovers(location, published(location)) == []

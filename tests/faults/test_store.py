@@ -13,6 +13,7 @@ from jobs import predict
 from m2m_model.contracts.store import below
 from tests.conftest import use_store
 from tests.faults.fault import ROOT, Fault
+from tests.faults.processes import local_ray
 from tests.faults.reader import watched
 from tests.faults.world import PREDICTIONS, publish_features, read_day, ready_run, whole
 from tests.s3 import BUCKET, S3Server, s3_server
@@ -28,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("store")) as running, pytest.MonkeyPatch.context() as patch:
         use_store(running.environment, patch)
         # Ray's workers take the environment of the process that starts them.
-        with ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False):
+        with local_ray(1):
             yield running
 
 

@@ -10,11 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder
 from m2m_model.zoo.registry import build_model
 from tests.faults.fault import ROOT, Fault
-from tests.faults.processes import descendants, kill_tree, named, wait_for
+from tests.faults.processes import descendants, kill_tree, named, patiently, wait_for
 from tests.faults.trainer import steps
 from tests.training.test_ray_train import ROWS, job
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table
@@ -39,8 +38,6 @@ STEPS = EPOCHS * -(-ROWS // BATCH_SIZE)
 INTERVAL = 5
 """Steps between checkpoints; an epoch's end has one too."""
 SECONDS = 900
-ATTEMPTS = 4
-Started = TypeVar("Started")
 RANK = "ray::RayTrainWorker"
 """What Ray calls the process of a rank."""
 
@@ -113,19 +110,6 @@ def running(nodes: int) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.shutdown()
-
-
-def patiently(start: Callable[[], Started]) -> Started:
-    """Ray gives a node 30 s to start, which on a busy machine it may not manage."""
-    for _ in range(ATTEMPTS):
-        before = set(descendants(os.getpid()))
-        try:
-            return start()
-        except Exception as error:
-            print(f"starting again: {error}")
-            for process in set(descendants(os.getpid())) - before:
-                kill_tree(process)
-    return start()
 
 
 @pytest.fixture(scope="module")
