@@ -11,7 +11,7 @@ from typing import TypeVar
 import ray
 
 Found = TypeVar("Found")
-WAIT_SECONDS = 240
+WAIT_SECONDS = 600
 ATTEMPTS = 5
 
 
