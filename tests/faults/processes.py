@@ -43,7 +43,9 @@ def named(start: str, *, under: int) -> list[int]:
 
 
 def kill_tree(process: int) -> None:
-    """A machine that is gone: the process and all below it."""
+    """A machine that is gone: the process and all below it; nothing where it has been waited for."""
+    if not title(process):
+        return
     family = [process, *descendants(process)]
     for member in family:
         with contextlib.suppress(ProcessLookupError):

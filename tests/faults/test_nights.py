@@ -18,10 +18,11 @@ from tests.etl.raw_world import DAY, Shape, make_world
 from tests.etl.run_toml import write_run
 from tests.faults.disk import fill, small_disk
 from tests.faults.fault import ROOT, Fault
+from tests.faults.processes import kill_tree
 from tests.faults.reader import watched
 from tests.faults.world import Day, read_day
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(3600)]
 SHAPE = Shape(seed=11, advertisers=6, length=6, history_weeks=1, horizon=2)
 SPLIT = {"ratio": (6, 2, 2), "train_stride": 10, "validation_stride": 5, "test_stride": 5}
 SPRING = datetime.date(2017, 3, 12)
@@ -55,7 +56,10 @@ class Run:
 
     def finished(self, job: str, *arguments: object, zone: str = "UTC") -> str:
         running = self.start(job, *arguments, zone=zone)
-        output, _ = running.communicate(timeout=SECONDS)
+        try:
+            output, _ = running.communicate(timeout=SECONDS)
+        finally:
+            kill_tree(running.pid)
         assert running.returncode == 0, output
         return output
 
@@ -128,7 +132,11 @@ def test_two_at_once(fault: Fault, run: Run, predicted: tuple[datetime.date, Day
     folders = [out / part / f"dt={date}" for part in ("features", "predictions", "lists/rewarded")]
     with watched(*folders) as seen:
         both = [run.start("daily", "--date", date) for _ in range(2)]
-        outputs = [job.communicate(timeout=SECONDS)[0] for job in both]
+        try:
+            outputs = [job.communicate(timeout=SECONDS)[0] for job in both]
+        finally:
+            for job in both:
+                kill_tree(job.pid)
     statuses = sorted(job.returncode for job in both)
     assert statuses[0] == 0, outputs
     assert not any("Traceback" in output for output in outputs), outputs
