@@ -15,7 +15,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo search compare exhibits test lint unit test-cluster petastorm readme venv venv-petastorm wheel clean
+.PHONY: help demo search compare exhibits test lint unit test-cluster test-faults petastorm readme venv venv-petastorm wheel clean
 .PHONY: bench-etl bench-train bench-predict bench-readers bench-scaling cluster-secrets cluster-demo cluster-daily
 
 help: ## this list
@@ -31,11 +31,17 @@ lint: venv ## format, lint, types, the dependency rule
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-unit: venv ## unit, property, Spark and Ray tests
-	@$(BIN)/python -m pytest -m "not readme"
+unit: venv ## unit, property, Spark and Ray tests, and each cheap kind of fault once
+	@$(BIN)/python -m pytest -m "not readme and not (faults and slow)"
 
 test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
 	@$(BIN)/python -m pytest -m cluster
+
+test-faults: venv ## processes killed, disks full, files damaged, stores gone: 20 times each, costly kinds 3 (hours)
+	@export FAULT_SEED=$${FAULT_SEED:-$$RANDOM} FAULT_REPETITIONS=$${FAULT_REPETITIONS:-20}; \
+	export FAULT_COSTLY_REPETITIONS=$${FAULT_COSTLY_REPETITIONS:-3} FAULT_LOG=$${FAULT_LOG:-out/faults/$$FAULT_SEED.jsonl}; \
+	echo "FAULT_SEED=$$FAULT_SEED; python -m tests.faults.results $$FAULT_LOG makes benchmarks/faults.md of what is seen"; \
+	$(BIN)/python -m pytest -m faults $(ARGS)
 
 petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 	@PYTHONPATH=. $(PETASTORM)/bin/python -m pytest tests/training/test_readers.py -m "not ray"

@@ -1,5 +1,6 @@
 """The days of daily features: which are there, which are behind their inputs, and building a range of them."""
 
+import contextlib
 import datetime
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -113,7 +114,8 @@ class FeatureDays:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             folder.replace_bytes(ATTEMPT, json.dumps({"started_at": started, "error": reason}).encode())
             raise
-        folder.filesystem.delete_file(folder.join(ATTEMPT))
+        with contextlib.suppress(FileNotFoundError):  # another build of the same day has ended meanwhile
+            folder.filesystem.delete_file(folder.join(ATTEMPT))
         return manifest
 
     def sketches(self, date: datetime.date) -> bytes:
@@ -125,7 +127,7 @@ class FeatureDays:
         folder = self.folder(date)
         manifest = read_manifest(folder, kind="features", build_hint="build it with jobs/build_dataset.py --backfill")
         (entry,) = manifest.select(role=ROLE)
-        return folder.read_bytes(entry.path)
+        return folder.read_file(entry, hint="build the day again")
 
     def backfill(
         self,

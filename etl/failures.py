@@ -22,6 +22,8 @@ ADVICE = re.compile(
 """Parts of Spark's messages that lead nowhere here: the setting is fixed, since results depend on it."""
 VALUES = ("java.lang.IllegalArgumentException", "java.lang.ArithmeticException", "java.time.DateTimeException")
 """What Java's own functions throw at a value or a pattern that they cannot work with."""
+NOT_WRITTEN = re.compile(r"^OSError: (\[Errno 28\].+|.*AWS Error.+)$", re.MULTILINE)
+"""What a task's Python raises where the disk is full or the object store does not answer."""
 RAISED_IN_WORKER = re.compile(rf"^(?:[\w.]+\.)?{UserError.__name__}: (.+)$", re.MULTILINE)
 
 
@@ -44,6 +46,8 @@ def _message(error: PySparkException | Py4JJavaError) -> str | None:
     chain = list(_causes(error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None)))
     if raised := next((m for text in map(_text, chain) if (m := RAISED_IN_WORKER.search(text))), None):
         return raised[1]
+    if failed := next((m for text in map(_text, chain) if (m := NOT_WRITTEN.search(text))), None):
+        return f"a task could not write ({_one_line(failed[1])}): free space or mend the store, and run it again"
     for number, throwable in enumerate(chain):
         condition = _condition(throwable)
         if condition is None or condition.startswith(OURS):

@@ -12,7 +12,7 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.locations import Location, RunName
-from m2m_model.contracts.store import below, is_uri
+from m2m_model.contracts.store import below, first_line, is_uri, store_failed
 from training.config import TrainingConfig
 
 
@@ -56,7 +56,10 @@ def run_job(main: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            print("error: the disk is full: free some space and run the same command again", file=sys.stderr)
+        elif store_failed(error):
+            print(f"error: the object store failed ({first_line(error)}): run the same command again", file=sys.stderr)
+        else:
             raise
-        print("error: the disk is full: free some space and run the same command again", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """From the training workers to the driver's display: a small actor holds the newest events, a thread shows them."""
 
+import contextlib
 import threading
 from typing import Any
 
@@ -41,8 +42,10 @@ class watching:  # noqa: N801 - reads as a verb in a with statement
             self._show()
 
     def _show(self) -> None:
-        for event in ray.get(self.board.take.remote()):
-            show_event(self.display, event, epochs=self.epochs)
+        # A board that died with its node starts again on another one, without the events it had.
+        with contextlib.suppress(ray.exceptions.RayActorError):
+            for event in ray.get(self.board.take.remote()):
+                show_event(self.display, event, epochs=self.epochs)
 
     def __enter__(self) -> None:
         self.thread.start()

@@ -112,8 +112,8 @@ def load_checkpoint(folder: Folder, spec: DatasetSpec, content: Mapping[str, Any
     )
 
 
-def newest_checkpoint(folders: Iterable[Folder]) -> Folder | None:
-    """The complete checkpoint with most steps among ``folders``; those without a readable state are passed over."""
+def newest_first(folders: Iterable[Folder]) -> list[Folder]:
+    """The complete checkpoints among ``folders``, most steps first; those without a readable state are passed over."""
     steps = {}
     for folder in folders:
         try:
@@ -121,7 +121,7 @@ def newest_checkpoint(folders: Iterable[Folder]) -> Folder | None:
             steps[folder] = (int(loop["step"]), int(loop["epoch"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return max(steps, key=lambda folder: steps[folder]) if steps else None
+    return sorted(steps, key=lambda folder: steps[folder], reverse=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +182,7 @@ def load_model(location: str) -> LoadedModel:
     manifest = read_manifest(folder, kind=KIND, build_hint="run jobs/train.py first")
     files = {}
     for entry in manifest.files:
-        data = folder.read_bytes(entry.path)
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise _damaged(folder.uri, f"{entry.path} has another checksum")
-        files[entry.partition.get("role", "")] = data
+        files[entry.partition.get("role", "")] = folder.read_file(entry, hint="train again")
     try:
         spec = DatasetSpec.from_json(files[SPEC].decode(), source=f"{location}/{SPEC}")
         config = parse(ModelConfig, json.loads(files[CONFIG])["model"], source=f"{location}/{CONFIG}")

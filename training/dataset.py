@@ -1,6 +1,5 @@
 """A published dataset as seen from the training side: its files, its spec, and its columns as arrays."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +12,14 @@ import torch
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, exposure_columns, task_columns
-from m2m_model.contracts.store import FileEntry, Folder, read_manifest
+from m2m_model.contracts.store import FileEntry, Folder, damaged_file, first_line, read_manifest
 from m2m_model.losses import LabelStatistics
 
 PAGE_CHECKSUMS = int(pa.__version__.partition(".")[0]) >= 15
 """Whether this pyarrow verifies the checksums of Parquet pages as it reads them; petastorm's does not."""
+
+
+REBUILD = "rebuild the dataset"
 
 
 @dataclass(frozen=True)
@@ -36,53 +38,45 @@ class SplitFiles:
         infos = self.folder.filesystem.get_file_info([self.folder.join(file.path) for file in self.files])
         for file, info in zip(self.files, infos, strict=True):
             if info.type == pafs.FileType.NotFound:
-                raise damaged(self.folder, file, "the file is missing")
+                raise self._damaged(file, "the file is missing")
             if info.size != file.bytes:
-                raise damaged(self.folder, file, f"must have {file.bytes} bytes, however: {info.size}")
+                raise self._damaged(file, f"must have {file.bytes} bytes, however: {info.size}")
+
+    def _damaged(self, file: FileEntry, reason: str) -> UserError:
+        return damaged_file(self.folder, file, reason, hint=REBUILD)
 
     def find_damage(self, files: Sequence[FileEntry] | None = None) -> UserError | None:
         """The error that names the first of ``files`` (default: all) whose content is not what was published."""
-        for file in self.files if files is None else files:
-            try:
-                checksum = self._checksum(file)
-            except OSError as error:
-                return damaged(self.folder, file, str(error).splitlines()[0])
-            if checksum != file.sha256:
-                return damaged(self.folder, file, "its checksum is not the manifest's")
+        try:
+            self.folder.check_content(self.files if files is None else files, hint=REBUILD)
+        except UserError as error:
+            return error
         return None
 
-    def read(self, file: FileEntry, row_group: int, spec: DatasetSpec) -> pa.Table:
-        """The batch columns of one row group.
+    def read(self, file: FileEntry, row_groups: Sequence[int], names: Sequence[str]) -> pa.Table:
+        """Columns of some row groups.
 
         Raises:
             UserError: the file is missing or damaged, or is not what the manifest says; the message names it.
         """
-        names = batch_column_names(spec)
         options = {"page_checksum_verification": True} if PAGE_CHECKSUMS else {}
         try:
             with self.folder.filesystem.open_input_file(self.folder.join(file.path)) as stream:
                 parquet = pq.ParquetFile(stream, **options)
                 refuse_extension_types(parquet.schema_arrow, f"{self.folder.uri}/{file.path}")
-                table = parquet.read_row_group(row_group, columns=names)
+                table = parquet.read_row_groups(list(row_groups), columns=list(names))
         except UserError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise damaged(self.folder, file, str(error).splitlines()[0]) from None
+            raise self._damaged(file, first_line(error)) from None
         except Exception as error:  # what a damaged footer makes pyarrow raise is anybody's guess
             raise (self.find_damage([file]) or error) from None
         # pyarrow leaves out columns that a file does not have, and a batch takes missing labels for zeros.
         if missing := set(names) - set(table.column_names):
-            raise damaged(self.folder, file, f"it lacks {', '.join(sorted(missing))}")
-        if len(table) != (rows := file.row_groups[row_group]):
-            raise damaged(self.folder, file, f"row group {row_group} must have {rows} rows, however: {len(table)}")
+            raise self._damaged(file, f"it lacks {', '.join(sorted(missing))}")
+        if len(table) != (rows := sum(file.row_groups[number] for number in row_groups)):
+            raise self._damaged(file, f"row groups {list(row_groups)} must have {rows} rows, however: {len(table)}")
         return table
-
-    def _checksum(self, file: FileEntry) -> str:
-        digest = hashlib.sha256()
-        with self.folder.filesystem.open_input_stream(self.folder.join(file.path)) as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
 
 
 def refuse_extension_types(schema: pa.Schema, where: str) -> None:
@@ -101,10 +95,6 @@ def _has_extension_type(kind: pa.DataType) -> bool:
         return _has_extension_type(kind.value_type)
     nested = (kind.field(position).type for position in range(kind.num_fields))
     return isinstance(kind, pa.BaseExtensionType) or any(map(_has_extension_type, nested))
-
-
-def damaged(folder: Folder, file: FileEntry, reason: str) -> UserError:
-    return UserError(f"{folder.uri}/{file.path} is damaged ({reason}): rebuild the dataset")
 
 
 def open_split(location: str, split: str) -> SplitFiles:
@@ -127,9 +117,9 @@ def label_statistics(split: SplitFiles, spec: DatasetSpec) -> LabelStatistics:
     label_sums = np.zeros((len(spec.scenarios) + 1, len(spec.tasks)))
     exposure_sums = np.zeros(len(spec.tasks))
     labels, exposures = list(task_columns(spec, "label")), exposure_columns(spec)
+    names = ["scenario_index", *labels, *exposures.values()]
     for file in split.files:
-        with split.folder.filesystem.open_input_file(split.folder.join(file.path)) as stream:
-            table = pq.ParquetFile(stream).read(columns=["scenario_index", *labels, *exposures.values()])
+        table = split.read(file, range(len(file.row_groups)), names)
         scenario = table["scenario_index"].to_numpy()
         for index, name in enumerate(labels):
             label_sums[:, index] += np.bincount(scenario, table[name].to_numpy(), minlength=len(label_sums))

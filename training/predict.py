@@ -74,7 +74,8 @@ def predict_day(
 def read_spec(folder: Folder, manifest: Manifest) -> DatasetSpec:
     """The spec that the rows of a published folder were built with."""
     (entry,) = manifest.select(role="spec")
-    return DatasetSpec.from_json(folder.read_bytes(entry.path).decode(), source=f"{folder.uri}/{entry.path}")
+    text = folder.read_file(entry, hint=f"make the {manifest.kind} again").decode()
+    return DatasetSpec.from_json(text, source=f"{folder.uri}/{entry.path}")
 
 
 def parquet_files(manifest: Manifest, **partition: str) -> tuple[FileEntry, ...]:

@@ -1,6 +1,7 @@
 """The glue to Ray Train V2: workers, failures, checkpoints in shared storage, explicit resume."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from m2m_model.losses import JointLoss, LabelStatistics
 from m2m_model.zoo.registry import build_model
 from training.allocator import keep_freed_memory
 from training.board import Board, watching
-from training.checkpoint import load_checkpoint, newest_checkpoint, run_hash, save_checkpoint
+from training.checkpoint import load_checkpoint, newest_first, run_hash, save_checkpoint
 from training.config import TrainingConfig
 from training.loop import Event, Loop, Snapshot, task_weights
 from training.preflight import check_resources
@@ -36,7 +37,6 @@ from training.sync.registry import make_synchronizer
 
 CHECKPOINTS_KEPT = 2
 ADOPTED = "checkpoint_resumed_from"
-ADOPTION_ATTEMPTS = 3
 SCALAR_STEPS = 20
 """Steps between TensorBoard scalars."""
 
@@ -72,6 +72,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
 
     Raises:
         UserError: the cluster is too small, or training met one.
+        OSError: the last of ``cluster.max_failures`` tries met one, such as a full disk.
     """
     # Every report waits for the controller's next look at the workers, by default up to 2 s later.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -79,8 +80,8 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
     # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
     name = job.prefix + new_generation()
-    start = _adopt_newest(job, name) if resume else None
-    board = ray.remote(Board).options(num_cpus=0).remote()
+    start = adopt_newest(job, name) if resume else None
+    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "start": start.uri if start else None, "board": board, "name": name},
@@ -99,12 +100,11 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
         try:
             trainer.fit()
         except ray.train.v2.api.exceptions.WorkerGroupError as error:
-            causes = [cause for cause in error.worker_failures.values() if isinstance(cause, UserError)]
+            causes = [cause for cause in error.worker_failures.values() if isinstance(cause, UserError | OSError)]
             if causes:
                 raise causes[0] from None
             raise
-    final = _newest(job, name)
-    assert final is not None, "a finished run has reported a checkpoint"
+    final = _newest_first(job, name)[0]  # a finished run has reported a checkpoint
     snapshot = load_checkpoint(final, job.spec, job.content)
     _remove_runs(job, keep=final)
     return snapshot
@@ -168,33 +168,39 @@ def _report(snapshot: Snapshot, job: TrainJob, *, rank: int) -> None:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _adopt_newest(job: TrainJob, name: str) -> Folder | None:
-    """Copy the newest complete checkpoint of earlier runs into run ``name``; None if there is none.
+def adopt_newest(job: TrainJob, name: str) -> Folder | None:
+    """Copy the newest whole checkpoint of earlier runs into run ``name``; None if there are no checkpoints.
 
-    Workers of a killed driver may live on for some seconds and delete what they supersede, so the copy is taken, and
-    taken again of the next newest if its source went away meanwhile.
+    Workers of a killed driver may live on for some seconds and delete what they supersede, and a kill may cut what is
+    being stored; so the copy is what is checked, and damaged checkpoints are passed over for older ones.
+
+    Raises:
+        UserError: every checkpoint is damaged.
     """
     copy = Folder.at(f"{job.storage.rstrip('/')}/{name}/{ADOPTED}")
-    for attempt in range(1, ADOPTION_ATTEMPTS + 1):
-        newest = _newest(job, job.prefix)
-        if newest is None:
-            return None
+    damaged: dict[str, UserError | FileNotFoundError] = {}
+    while newest := next((c for c in _newest_first(job, job.prefix) if c.path not in damaged), None):
         try:
             copy.filesystem.create_dir(copy.path, recursive=True)
             pafs.copy_files(newest.path, copy.path, newest.filesystem, copy.filesystem)
             load_checkpoint(copy, job.spec, job.content)
-        except (OSError, UserError):
+        except (FileNotFoundError, UserError) as error:
             copy.filesystem.delete_dir(copy.path)
-            if attempt == ADOPTION_ATTEMPTS:
-                raise
+            damaged[newest.path] = error
+            print(f"checkpoint {newest.path} is damaged or gone: trying an older one", file=sys.stderr)
         else:
             return copy
+    if damaged:
+        raise UserError(
+            f"all checkpoints of this run below {job.storage} are damaged ({', '.join(damaged)}): "
+            "train without --resume"
+        ) from next(iter(damaged.values()))
     return None
 
 
-def _newest(job: TrainJob, prefix: str) -> Folder | None:
-    """The newest complete checkpoint among the runs whose names start with ``prefix``."""
-    return newest_checkpoint(
+def _newest_first(job: TrainJob, prefix: str) -> list[Folder]:
+    """The checkpoints of the runs whose names start with ``prefix``."""
+    return newest_first(
         checkpoint for run in _subfolders(Folder.at(job.storage), prefix) for checkpoint in _subfolders(run, "check")
     )
 

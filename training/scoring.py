@@ -21,7 +21,7 @@ from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS, QUANTILES, dataset_schema, forecast_names, prediction_schema
 from m2m_model.contracts.spec import DatasetSpec, task_columns
-from m2m_model.contracts.store import FileEntry, Folder, data_path
+from m2m_model.contracts.store import FileEntry, Folder, damaged_file, data_path, first_line
 from m2m_model.model import Model
 from training.allocator import keep_freed_memory
 from training.config import ClusterConfig, Precision
@@ -30,6 +30,7 @@ from training.forecast import ForecastRules, Forecasts
 from training.preflight import check_resources
 from training.progress import Display
 
+MAKE_AGAIN = "build it again"
 ROWS_AT_A_TIME = 2048
 """Of a model's forward pass: its activations fit in cache."""
 
@@ -88,10 +89,13 @@ class Source:
     def tables(self, entry: FileEntry) -> Iterator[pa.Table]:
         """The rows of one file, ``batch_size`` at a time.
 
+        The file is read through before any row is given, since Parquet's footers and page headers have no checksums.
+
         Raises:
             UserError: the file is missing or damaged; the message names it.
         """
         folder = Folder.at(self.location)
+        folder.check_content([entry], hint=MAKE_AGAIN)
         try:
             with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
                 parquet = pq.ParquetFile(stream)
@@ -99,9 +103,7 @@ class Source:
                 for batch in parquet.iter_batches(self.batch_size):
                     yield pa.Table.from_batches([batch])
         except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(
-                f"{self.location}/{entry.path} is missing or damaged ({str(error).splitlines()[0]}): build it again"
-            ) from None
+            raise damaged_file(folder, entry, first_line(error), hint=MAKE_AGAIN) from None
 
     def batch(self, table: pa.Table) -> Batch:
         return Batch.from_columns(batch_columns(table, self.spec), self.spec)
@@ -248,12 +250,18 @@ def map_files(
 ) -> list[Any]:
     """``function`` of each file, on Ray actors; results in the order of ``entries``.
 
+    What an actor that dies had in hand is done again by its successor, which replaces what it wrote.
+
     Raises:
-        UserError: the cluster cannot hold the actors, or ``function`` raised one.
+        UserError: the cluster cannot hold the actors, ``function`` raised one, or actors die again and again.
+        OSError: ``function`` raised one.
     """
     actors = max(1, min(actors, len(entries)))
     check_resources(cluster, ray.cluster_resources(), workers=actors, what="scoring actors")
-    remote = ray.remote(_Worker).options(num_cpus=cluster.cpus_per_worker)
+    retries = cluster.max_failures
+    remote = ray.remote(_Worker).options(
+        num_cpus=cluster.cpus_per_worker, max_restarts=retries, max_task_retries=retries
+    )
     shared = ray.put(function)
     workers = [remote.remote(shared, max(1, int(cluster.cpus_per_worker))) for _ in range(actors)]
     results, rows = [], 0
@@ -264,9 +272,14 @@ def map_files(
             rows += entry.rows
             display.show(rows, f"{len(results)} of {len(entries)} files")
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
+        if isinstance(error.cause, UserError | OSError):
             raise error.cause from None
         raise
+    except ray.exceptions.RayActorError as error:
+        raise UserError(
+            f"a scoring actor died {retries + 1} times ({first_line(error)}): if its node is out of memory lower "
+            "predict.batch_size, else raise cluster.max_failures, and run the same command again"
+        ) from None
     finally:
         for worker in workers:
             ray.kill(worker)

@@ -10,12 +10,14 @@ Writers put files under a new generation and call :func:`publish`; until then no
 """
 
 import calendar
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -29,8 +31,11 @@ from m2m_model.contracts.locations import InnerPath, location_problem
 
 MANIFEST = "manifest.json"
 DATA = "data"
+TEMPORARY = ".tmp"
+"""How a file ends that is about to replace another on a local disk."""
 STORES = ("file", "s3", "gs")
 """URI schemes of stores where replacing one object is atomic; a path without a scheme is a local disk."""
+OTHER_CHECKSUM = "its checksum is not the manifest's"
 
 
 class FileEntry(StrictConfig):
@@ -105,6 +110,37 @@ class Folder:
         with self.filesystem.open_input_file(self.join(relative)) as stream:
             return bytes(stream.read())
 
+    def read_file(self, file: FileEntry, *, hint: str) -> bytes:
+        """One small file of a generation, whole and as it was published.
+
+        Raises:
+            UserError: it is missing or damaged; ``hint`` says what to do.
+        """
+        try:
+            content = self.read_bytes(file.path)
+        except OSError as error:
+            raise _unread(self, file, error, hint=hint) from None
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise damaged_file(self, file, OTHER_CHECKSUM, hint=hint)
+        return content
+
+    def check_content(self, files: Sequence[FileEntry], *, hint: str) -> None:
+        """Read ``files`` through in bounded memory.
+
+        Raises:
+            UserError: one is missing or not what was published; ``hint`` says what to do.
+        """
+        for file in files:
+            digest = hashlib.sha256()
+            try:
+                with self.filesystem.open_input_stream(self.join(file.path)) as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+            except OSError as error:
+                raise _unread(self, file, error, hint=hint) from None
+            if digest.hexdigest() != file.sha256:
+                raise damaged_file(self, file, OTHER_CHECKSUM, hint=hint)
+
     def write_bytes(self, relative: str, content: bytes) -> FileEntry:
         """Write one file whole; returns its entry."""
         self.make_parents(relative)
@@ -117,9 +153,14 @@ class Folder:
         if not isinstance(self.filesystem, pafs.LocalFileSystem):
             self.write_bytes(relative, content)
             return
-        temporary = f"{relative}.{uuid.uuid4().hex}.tmp"
-        self.write_bytes(temporary, content)
-        self.filesystem.move(self.join(temporary), self.join(relative))
+        temporary = f"{relative}.{uuid.uuid4().hex}{TEMPORARY}"
+        try:
+            self.write_bytes(temporary, content)
+            self.filesystem.move(self.join(temporary), self.join(relative))
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.filesystem.delete_file(self.join(temporary))
+            raise
 
     def make_parents(self, relative: str) -> None:
         """Create the folders above a file, where there are folders: an object store has none."""
@@ -128,6 +169,26 @@ class Folder:
 
     def exists(self, relative: str) -> bool:
         return bool(self.filesystem.get_file_info(self.join(relative)).type == pafs.FileType.File)
+
+
+def damaged_file(folder: Folder, file: FileEntry, reason: str, *, hint: str) -> UserError:
+    return UserError(f"{folder.uri}/{file.path} is missing or damaged ({reason}): {hint}")
+
+
+def _unread(folder: Folder, file: FileEntry, error: OSError, *, hint: str) -> UserError:
+    """A file that is gone is to be made again; one that the disk or the store does not give now, is not."""
+    if isinstance(error, FileNotFoundError):
+        return damaged_file(folder, file, first_line(error), hint=hint)
+    return UserError(f"{folder.uri}/{file.path} cannot be read ({first_line(error)}): run the same command again")
+
+
+def store_failed(error: OSError) -> bool:
+    """Whether an object store did not do what it was asked; pyarrow's errors of stores have no number."""
+    return error.errno is None and any(words in str(error) for words in ("AWS Error", "google::cloud"))
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def is_uri(location: str) -> bool:
@@ -238,12 +299,19 @@ def _refuse_links_out(folder: Folder, manifest: Manifest) -> None:
 
 
 def remove_superseded(folder: Folder, *, live: str, grace_seconds: float) -> list[str]:
-    """Delete generations other than ``live`` that are older than the grace period; returns their ids."""
+    """Delete generations older than the grace period that ``live``, just published, supersedes; returns their ids.
+
+    What another publisher has swapped in since, or began after ``live``, stays. What killed ones left behind goes.
+    """
+    _remove_temporaries(folder, grace_seconds)
     root = pafs.FileSelector(folder.join(DATA), recursive=False, allow_not_found=True)
+    infos = folder.filesystem.get_file_info(root)
+    in_force = json.loads(folder.read_bytes(MANIFEST))["generation"]
     removed = []
-    for info in folder.filesystem.get_file_info(root):
+    for info in infos:
         generation = info.base_name.removeprefix("generation=")
-        if generation == live or _age_seconds(generation) < grace_seconds:
+        begun_later = generation.partition("-")[0] > live.partition("-")[0]
+        if generation in (live, in_force) or begun_later or _age_seconds(generation) < grace_seconds:
             continue
         if isinstance(folder.filesystem, pafs.LocalFileSystem):
             shutil.rmtree(info.path, ignore_errors=True)
@@ -251,6 +319,16 @@ def remove_superseded(folder: Folder, *, live: str, grace_seconds: float) -> lis
             folder.filesystem.delete_dir(info.path)
         removed.append(generation)
     return removed
+
+
+def _remove_temporaries(folder: Folder, grace_seconds: float) -> None:
+    """What publishers that were killed while they replaced a file of a local disk left beside it."""
+    if not isinstance(folder.filesystem, pafs.LocalFileSystem):
+        return
+    for path in Path(folder.path).glob(f"*{TEMPORARY}"):
+        with contextlib.suppress(FileNotFoundError):  # its publisher lives, or another one removes it too
+            if time.time() - path.stat().st_mtime >= grace_seconds:
+                path.unlink()
 
 
 def _age_seconds(generation: str) -> float:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import (
     MANIFEST,
+    TEMPORARY,
     Folder,
     Manifest,
     data_path,
@@ -63,3 +65,39 @@ def test_grace_keeps_young_generations(tmp_path: Path) -> None:
     publish(folder, second)
     assert remove_superseded(folder, live=second.generation, grace_seconds=3600) == []
     assert folder.exists(first.files[0].path)
+
+
+def test_another_publishers_generations_stay(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    old, mine, theirs = (write(folder, content) for content in (b"old", b"mine", b"theirs"))
+    in_work = folder.write_bytes(data_path("29990101T000000-00000000", "part.bin"), b"in work")
+    publish(folder, mine)
+    publish(folder, theirs)
+    assert remove_superseded(folder, live=mine.generation, grace_seconds=0) == [old.generation]
+    assert folder.read_file(theirs.files[0], hint="") == b"theirs"
+    assert folder.exists(in_work.path)
+
+
+def test_what_a_killed_publisher_was_about_to_swap_in_goes_after_the_grace_period(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    manifest = write(folder, b"x")
+    publish(folder, manifest)
+    young, old = (tmp_path / f"{MANIFEST}.{name}{TEMPORARY}" for name in ("young", "old"))
+    young.touch()
+    old.touch()
+    os.utime(old, (0, 0))
+    remove_superseded(folder, live=manifest.generation, grace_seconds=3600)
+    assert (young.exists(), old.exists()) == (True, False)
+
+
+def test_a_file_that_is_not_what_was_published_is_refused_by_name(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    (entry,) = write(folder, b"content").files
+    assert folder.read_file(entry, hint="") == b"content"
+    (tmp_path / entry.path).write_bytes(b"c0ntent")
+    for read in (lambda: folder.read_file(entry, hint="do it"), lambda: folder.check_content([entry], hint="do it")):
+        with pytest.raises(UserError, match=r"part\.bin is missing or damaged \(its checksum is not .*\): do it"):
+            read()
+    (tmp_path / entry.path).unlink()
+    with pytest.raises(UserError, match=r"part\.bin is missing or damaged .*: do it"):
+        folder.read_file(entry, hint="do it")

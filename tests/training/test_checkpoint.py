@@ -14,7 +14,7 @@ from tests.training.tiny import MODEL, SPEC, same_rules
 from training.checkpoint import (
     load_checkpoint,
     load_model,
-    newest_checkpoint,
+    newest_first,
     publish_model,
     run_content,
     run_hash,
@@ -77,7 +77,7 @@ def test_a_checkpoint_of_another_spec_or_config_is_refused(tmp_path: Path) -> No
         load_checkpoint(Folder.at(tmp_path), SPEC, other)
 
 
-def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
+def test_complete_checkpoints_are_found_newest_first(tmp_path: Path) -> None:
     folders = []
     for step in (3, 10, 20):
         folder = tmp_path / f"checkpoint_{step}"
@@ -85,10 +85,9 @@ def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
         save_checkpoint(folder, snapshot(step), SPEC, CONTENT)
         folders.append(folder)
     (folders[-1] / "state.json").unlink()
-    found = newest_checkpoint([Folder.at(folder) for folder in folders])
-    assert found is not None
-    assert found.path.endswith("checkpoint_10")
-    assert newest_checkpoint([Folder.at(tmp_path)]) is None
+    found = newest_first([Folder.at(folder) for folder in folders])
+    assert [Path(folder.path).name for folder in found] == ["checkpoint_10", "checkpoint_3"]
+    assert newest_first([Folder.at(tmp_path)]) == []
 
 
 def test_the_hash_follows_what_determines_training() -> None:

@@ -21,7 +21,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder
 from m2m_model.losses import poisson
 from tests.training.tiny import SPEC, random_table
-from training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, newest_first, save_checkpoint
 from training.config import TrainConfig
 from training.loop import Event, Loop, Snapshot, blank_row, task_weights
 from training.readers.base import Progress
@@ -167,8 +167,7 @@ def train_with_checkpoints(folder: Path, *, die_at: int) -> Snapshot:
 
     config = TrainConfig(epochs=4, early_stopping_patience=9, checkpoint_every_steps=4, learning_rate_decay=0.5)
     loop = make_loop(config, ListReader(list(range(ROWS))), save=save, tell=tell)
-    newest = newest_checkpoint(Folder.at(path) for path in folder.iterdir())
-    if newest is not None:
+    for newest in newest_first(Folder.at(path) for path in folder.iterdir())[:1]:
         loop.restore(load_checkpoint(newest, SPEC, CONTENT))
     return loop.run()
 

@@ -12,7 +12,9 @@ from m2m_model.contracts.store import (
     FileEntry,
     Folder,
     Manifest,
+    damaged_file,
     data_path,
+    first_line,
     new_generation,
     publish,
     read_manifest,
@@ -107,13 +109,13 @@ def _cooling(folder: str, rule: ListConfig, date: datetime.date) -> frozenset[tu
 
 
 def _read(folder: Folder, entry: FileEntry, columns: list[str] | None) -> pa.Table:
+    hint = "make that day again"
+    folder.check_content([entry], hint=hint)
     try:
         with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
             return pq.read_table(stream, columns=columns).combine_chunks()
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{folder.uri}/{entry.path} is missing or damaged ({str(error).splitlines()[0]}): make that day again"
-        ) from None
+        raise damaged_file(folder, entry, first_line(error), hint=hint) from None
 
 
 def _name(entry: FileEntry) -> str:

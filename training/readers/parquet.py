@@ -22,7 +22,7 @@ from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
-from training.dataset import SplitFiles, batch_columns
+from training.dataset import SplitFiles, batch_column_names, batch_columns
 from training.readers.base import Deal, Progress, rebatched
 from training.readers.grouping import grouped_order, knowledge_keys
 
@@ -134,7 +134,8 @@ class ParquetReader:
                 yield waiting.result()
 
     def _read(self, readers: ThreadPoolExecutor, epoch: int, index: int, blocks: list[Block], skip: int) -> Batch:
-        tables = readers.map(lambda block: self.split.read(block.file, block.row_group, self.spec), blocks)
+        names = batch_column_names(self.spec)
+        tables = readers.map(lambda block: self.split.read(block.file, [block.row_group], names), blocks)
         columns = batch_columns(pa.concat_tables(tables), self.spec)
         random = np.random.default_rng([self.seed, epoch, index])
         order = grouped_order(knowledge_keys(columns), self.group_rows, random)[skip:]

@@ -18,7 +18,7 @@ from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
-from training.dataset import SplitFiles, batch_columns
+from training.dataset import SplitFiles, batch_column_names, batch_columns
 from training.readers.base import Progress, epoch_seed, rebatched
 
 
@@ -49,7 +49,7 @@ class RayDataReader:
         def row_groups(positions: dict[str, np.ndarray]) -> Iterator[pa.Table]:
             for file in (files[position] for position in positions["item"]):
                 for row_group in range(len(file.row_groups)):
-                    yield split.read(file, row_group, spec)
+                    yield split.read(file, [row_group], batch_column_names(spec))
 
         ray.data.DataContext.get_current().enable_progress_bars = False  # the job shows its own
         dataset = ray.data.from_items(order.tolist(), override_num_blocks=len(files)).map_batches(

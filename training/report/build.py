@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import MANIFEST, Folder, Manifest, read_manifest
+from m2m_model.contracts.store import MANIFEST, FileEntry, Folder, Manifest, read_manifest
 from training.baselines.registry import BASELINES
 from training.correlations import scenario_correlations
 from training.metrics import AIMED
@@ -163,12 +163,16 @@ def _file(folder: Folder, manifest: Manifest, *, role: str) -> bytes:
     entries = manifest.select(role=role)
     if not entries:
         raise UserError(f"{folder.uri} must hold a file with role {role!r}, however: it has none; {EVALUATE_HINT}")
-    return folder.read_bytes(entries[0].path)
+    return _content(folder, manifest, entries[0])
+
+
+def _content(folder: Folder, manifest: Manifest, entry: FileEntry) -> bytes:
+    return folder.read_file(entry, hint=f"make the {manifest.kind} again")
 
 
 def _lines(folder: Folder, manifest: Manifest, *, role: str) -> list[dict[str, str]]:
     """Lines of a CSV that an evaluation has only if it has something to say."""
-    texts = [folder.read_bytes(entry.path).decode() for entry in manifest.select(role=role)]
+    texts = [_content(folder, manifest, entry).decode() for entry in manifest.select(role=role)]
     return [line for text in texts for line in csv.DictReader(io.StringIO(text))]
 
 
@@ -176,7 +180,7 @@ def _tables(folder: Folder, manifest: Manifest, **partition: str) -> pa.Table:
     entries = [entry for entry in manifest.select(**partition) if entry.path.endswith(".parquet")]
     if not entries:
         raise UserError(f"{folder.uri} must hold Parquet files of {partition or 'rows'}, however: it has none")
-    return pa.concat_tables([pq.read_table(pa.BufferReader(folder.read_bytes(e.path))) for e in entries])
+    return pa.concat_tables([pq.read_table(pa.BufferReader(_content(folder, manifest, e))) for e in entries])
 
 
 def _forecasts(folder: Folder, manifest: Manifest, model: str) -> pa.Table:
