@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Self
 
 from etl.config import EtlConfig
+from jobs.exit_codes import ExitCode
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.locations import Location, RunName
 from m2m_model.contracts.store import below, is_uri
 from training.config import TrainingConfig
+from training.registry.store import PublishedModel, Registry, published_model
 
 
 class RunSection(StrictConfig):
@@ -24,7 +26,8 @@ class RunSection(StrictConfig):
     """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
     def path(self, *parts: str) -> str:
-        """Where a part of the run lies: raw, dataset, specs, features, model, evaluation, predictions, report, ray."""
+        """Where a part of the run lies: raw, dataset, specs, features, model, evaluation, predictions, lists, daily,
+        report, ray."""
         if parts == ("raw",) and self.raw:
             return self.raw
         # Absolute, since Ray's workers have working folders of their own.
@@ -38,6 +41,22 @@ class RunConfig(EtlConfig, TrainingConfig):
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         return parse(cls, read_toml(path, overrides), source=str(path))
+
+    def forecasting_model(self) -> PublishedModel:
+        """The model that forecasts: the registry's promoted one, or without a registry the run's.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.registry.location:
+            return Registry(self.registry.location).promoted()
+        return published_model(self.run.path("model"))
+
+    def nightly_spec(self) -> str:
+        """Location of the spec that feature days are built with: the promoted model's, or the dataset's."""
+        if self.registry.location:
+            return self.forecasting_model().spec_location
+        return self.run.path("dataset", "spec.json")
 
 
 def argument_parser(description: str | None, *, config: str = "the run's TOML file") -> argparse.ArgumentParser:
@@ -54,9 +73,9 @@ def run_job(main: Callable[[], int]) -> int:
         return main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.REFUSED
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         print("error: the disk is full: free some space and run the same command again", file=sys.stderr)
-        return 2
+        return ExitCode.REFUSED

@@ -8,6 +8,8 @@ from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.locations import Location
 from training.engagement.config import EngagementConfig
+from training.nightly.config import KeeperConfig
+from training.registry.config import RegistryConfig
 
 Precision = Literal["fp32", "bf16"]
 
@@ -105,3 +107,5 @@ class TrainingConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     engagement: EngagementConfig = EngagementConfig()
+    keeper: KeeperConfig = KeeperConfig()
+    registry: RegistryConfig = RegistryConfig()

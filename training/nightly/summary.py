@@ -1,7 +1,7 @@
 """What a night says of itself: ``<out>/daily/dt=D/summary.json``, whole or not at all."""
 
 import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -47,8 +47,8 @@ class Inputs(StrictConfig):
 
     rows: int = 0
     rows_by_scenario: dict[str, int] = {}
-    dropped: dict[str, Any] = {}
-    """Bad raw rows that ``[checks]`` lets go, by table and check."""
+    dropped: dict[str, int] = {}
+    """Bad raw rows that ``[checks]`` let go, by check."""
     newest_day: dict[str, datetime.date | None] = {}
     """Per raw table, the newest day with files that the night could read; None where files are not by day."""
 
