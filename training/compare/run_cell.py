@@ -3,9 +3,8 @@
 A cell is one process with one thread of torch, so that as many run side by side as there are cores.
 """
 
-import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,19 +13,20 @@ import torch
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
+from m2m_model.contracts.store import FileEntry, Folder, read_manifest
 from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
-from training.compare.sums import CellSums, advertiser_groups
+from training.compare.period import period_sums
+from training.compare.sums import CellSums
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
 from training.forecast import Forecasts, fit_rules
 from training.loop import Event, Loop, task_weights
 from training.predict import parquet_files, read_spec
 from training.readers.registry import open_reader
-from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source, score_rows
+from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source
 
 MEMBER_SEEDS = 1000
 """Distance of the seeds of an ensemble's members."""
@@ -86,7 +86,8 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
         validation.eligible,
         spec,
     )
-    sums = _test_sums(source, forecaster, rules.apply, manifest)
+    test = parquet_files(manifest, split="test")
+    sums = period_sums(source, forecaster, rules.apply, test, scenarios=spec.scenarios)
     about |= {"fit_seconds": f"{fitted - started:.1f}", "seconds": f"{time.monotonic() - started:.1f}"}
     about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
     return sums, about
@@ -125,36 +126,3 @@ def _trained(job: CellJob, spec: DatasetSpec, member: int, tell: Callable[[str],
 def _scored(source: Source, forecaster: Forecaster, entries: Sequence[FileEntry]) -> Scored:
     collect = Collect(source=source, forecaster=forecaster)
     return Scored.concatenate([collect(entry) for entry in entries])
-
-
-def _test_sums(
-    source: Source,
-    forecaster: Forecaster,
-    rules: Callable[[Forecasts], Mapping[str, np.ndarray]],
-    manifest: Manifest,
-) -> CellSums:
-    entries = parquet_files(manifest, split="test")
-    first = min(datetime.date.fromisoformat(entry.partition["dt"]) for entry in entries)
-    last = max(datetime.date.fromisoformat(entry.partition["dt"]) for entry in entries)
-    spec = source.spec
-    index = {scenario: position for position, scenario in enumerate(spec.scenarios)}
-    sums = CellSums(scenarios=spec.scenarios, tasks=spec.task_names, weeks=(last - first).days // 7 + 1)
-    for entry in entries:
-        week = (datetime.date.fromisoformat(entry.partition["dt"]) - first).days // 7
-        for table in source.tables(entry):
-            table = table.filter(table["eligible"])
-            if not len(table):
-                continue
-            scored = score_rows(table, source, forecaster)
-            groups = advertiser_groups(table["advertiser_id"].to_pylist())
-            scenarios = np.array([index[name] for name in scored.scenarios])
-            for kind, values in rules(scored.forecasts).items():
-                sums.add(
-                    kind,
-                    groups=groups,
-                    weeks=np.full(len(table), week),
-                    scenarios=scenarios,
-                    forecasts=values,
-                    labels=scored.labels,
-                )
-    return sums
