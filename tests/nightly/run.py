@@ -53,7 +53,7 @@ class Run:
     def job(self, name: str, *arguments: str, status: int = 0) -> str:
         """Run a job to its end; what it printed, errors included."""
         process = self.start(name, *arguments)
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=1200)
         assert process.returncode == status, f"status {process.returncode}\n{output[-3000:]}{errors[-3000:]}"
         return output + errors
 
