@@ -10,6 +10,7 @@ from m2m_model.contracts.locations import Location
 from training.engagement.config import EngagementConfig
 from training.nightly.config import KeeperConfig
 from training.registry.config import RegistryConfig
+from training.tracking.config import TrackingConfig
 
 Precision = Literal["fp32", "bf16"]
 
@@ -109,3 +110,4 @@ class TrainingConfig(StrictConfig):
     engagement: EngagementConfig = EngagementConfig()
     keeper: KeeperConfig = KeeperConfig()
     registry: RegistryConfig = RegistryConfig()
+    tracking: TrackingConfig = TrackingConfig()
