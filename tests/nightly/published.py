@@ -43,11 +43,13 @@ zero_share = 1.0
 @dataclass(frozen=True)
 class PublishedRun:
     out: Path
+    ray_address: str
+    """Of a cluster that the predictions join."""
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "jobs.daily", "--config", str(self.out / "config.toml"), *arguments]
         command.append("--features-published")
-        environment, pipe = os.environ | {"PYTHONPATH": str(ROOT)}, subprocess.PIPE
+        environment, pipe = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": self.ray_address}, subprocess.PIPE
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
     def daily(self, *arguments: str, status: int = 0) -> str:
@@ -69,7 +71,7 @@ class PublishedRun:
         publish(Folder.at(location), manifest.model_copy(update={"content": {"inputs": {}, "dropped": {}}}))
 
 
-def prepare(out: Path) -> PublishedRun:
+def prepare(out: Path, ray_address: str) -> PublishedRun:
     """A run with a model and no day."""
     (out / "config.toml").write_text(CONFIG.format(out=out))
     torch.manual_seed(0)
@@ -77,7 +79,7 @@ def prepare(out: Path) -> PublishedRun:
     content = run_content(MODEL, TrainingConfig(), dataset_generation="g")
     rules = same_rules(0.5, 0.9)
     publish_model(str(out / "model"), snapshot=snapshot, spec=SPEC, content=content, rules=rules, grace_seconds=0)
-    return PublishedRun(out)
+    return PublishedRun(out, ray_address)
 
 
 __all__ = ["DAY", "ROWS", "PublishedRun", "prepare"]

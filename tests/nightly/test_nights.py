@@ -4,10 +4,11 @@ import datetime
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from jobs.exit_codes import ExitCode
 from tests.nightly.published import DAY, ROWS, PublishedRun, prepare
@@ -19,9 +20,17 @@ pytestmark = pytest.mark.ray
 ONE = datetime.timedelta(days=1)
 
 
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """A cluster that the nights join: each would start one of its own otherwise."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> PublishedRun:
-    return prepare(tmp_path)
+def run(tmp_path: Path, ray_address: str) -> PublishedRun:
+    return prepare(tmp_path, ray_address)
 
 
 def night(run: PublishedRun, date: datetime.date) -> PartStatus:

@@ -45,7 +45,8 @@ def track_model(tracker: Tracker, folder: Folder, published: Manifest) -> None:
     """Parameters, losses by epoch, and the files of a published model."""
     version = published.generation
     contents = {entry.partition["role"]: folder.read_bytes(entry.path) for entry in published.files}
-    epochs = json.loads(contents["training.json"])["epochs"]
+    history = json.loads(contents["training.json"])["epochs"]
+    epochs = [{name: losses[name] for name in ("train", "validation")} for losses in history]
     tracker.training(version, parameters=flat(json.loads(contents["config.json"])), epochs=epochs)
     tracker.files(version, {f"model/{role}": content for role, content in contents.items()})
 
