@@ -154,7 +154,7 @@ class Registry:
         """Keep a decision, and put it in force if it promotes."""
         root = Folder.at(self.location)
         text = (decision.model_dump_json(indent=1) + "\n").encode()
-        moment = decision.at.strftime("%Y%m%dT%H%M%S")
+        moment = decision.at.strftime("%Y%m%dT%H%M%S.%f")  # in the order of the decisions
         root.write_bytes(f"{PROMOTIONS}/{moment}-{uuid.uuid4().hex[:8]}.json", text)
         if decision.promoted:
             root.replace_bytes(PROMOTED, text)
