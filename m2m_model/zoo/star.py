@@ -97,5 +97,5 @@ class STAR(nn.Module):
         x = functional.leaky_relu(self.bottom(h, domain)).expand(-1, self.tasks, -1)
         for layer in self.towers:
             x = functional.leaky_relu(layer(x, domain))
-        auxiliary = self.auxiliary(torch.cat([self.domain_embedding(domain), inputs], dim=-1))
+        auxiliary = self.auxiliary(torch.cat([self.domain_embedding(domain.long()), inputs], dim=-1))
         return x + functional.leaky_relu(auxiliary).unsqueeze(1)
