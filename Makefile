@@ -74,7 +74,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(call check-disk)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(call install,$(VENV),constraints.txt,'.[etl$(,)training$(,)demo$(,)dev]')
+	@$(call install,$(VENV),constraints.txt,'.[etl$(,)training$(,)mlflow$(,)demo$(,)dev]')
 	@touch $@
 
 $(PEER)/.ready:

@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
+from pydantic import field_validator
+
 from etl.config import EtlConfig
+from jobs.exit_codes import ExitCode
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.locations import Location, RunName
 from m2m_model.contracts.store import below, first_line, is_uri, store_failed
 from training.config import TrainingConfig
+from training.registry.store import PublishedModel, Registry, published_model
 
 
 class RunSection(StrictConfig):
@@ -23,8 +27,16 @@ class RunSection(StrictConfig):
     raw: Location = ""
     """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
+    @field_validator("out")
+    @classmethod
+    def _is_no_pattern(cls, out: str) -> str:
+        if found := sorted(set("[]{}*") & set(out)):
+            raise ValueError(f"a folder's name must not have {found[0]!r}, which Spark takes for a pattern")
+        return out
+
     def path(self, *parts: str) -> str:
-        """Where a part of the run lies: raw, dataset, specs, features, model, evaluation, predictions, report, ray."""
+        """Where a part of the run lies: raw, dataset, specs, features, model, evaluation, predictions, lists, daily,
+        report, ray."""
         if parts == ("raw",) and self.raw:
             return self.raw
         # Absolute, since Ray's workers have working folders of their own.
@@ -38,6 +50,22 @@ class RunConfig(EtlConfig, TrainingConfig):
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         return parse(cls, read_toml(path, overrides), source=str(path))
+
+    def forecasting_model(self) -> PublishedModel:
+        """The model that forecasts: the registry's promoted one, or without a registry the run's.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.registry.location:
+            return Registry(self.registry.location).promoted()
+        return published_model(self.run.path("model"))
+
+    def nightly_spec(self) -> str:
+        """Location of the spec that feature days are built with: the promoted model's, or the dataset's."""
+        if self.registry.location:
+            return self.forecasting_model().spec_location
+        return self.run.path("dataset", "spec.json")
 
 
 def argument_parser(description: str | None, *, config: str = "the run's TOML file") -> argparse.ArgumentParser:
@@ -54,7 +82,7 @@ def run_job(main: Callable[[], int]) -> int:
         return main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.REFUSED
     except OSError as error:
         if error.errno == errno.ENOSPC:
             print("error: the disk is full: free some space and run the same command again", file=sys.stderr)
@@ -62,4 +90,4 @@ def run_job(main: Callable[[], int]) -> int:
             print(f"error: the object store failed ({first_line(error)}): run the same command again", file=sys.stderr)
         else:
             raise
-        return 2
+        return ExitCode.REFUSED

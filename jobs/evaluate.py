@@ -11,9 +11,12 @@ from training.checkpoint import load_model
 from training.cluster import connected
 from training.evaluate import evaluate, fit_forecast_rules
 from training.forecast import ForecastRules
-from training.metrics import HEADLINE, OVERALL
+from training.metrics import HEADLINE, OVERALL, to_csv
 from training.predict import parquet_files, read_spec
+from training.report.plots import error_by_scenario
+from training.report.tables import Metrics, parse_metrics
 from training.scoring import Forecaster, ModelForecaster, Source
+from training.tracking.tracker import open_tracker, track_evaluation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"model {model.version} was trained on spec {model.spec.feature_fingerprint}, the dataset has "
             f"{spec.feature_fingerprint} or other label statistics: run jobs/train.py again"
         )
+    tracker = open_tracker(config.tracking, out=config.run.path(), run=config.run.name)
     source = Source(location=dataset, spec=spec, batch_size=config.predict.batch_size)
     validation = parquet_files(manifest, split="validation")
     forecasters: dict[str, tuple[Forecaster, ForecastRules]]
@@ -51,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             cluster=cluster,
             leave_out=config.evaluation.leave_out,
         )
+    if tracker is not None:
+        track_evaluation(tracker, model.version, rows)
+        picture = error_by_scenario(Metrics(parse_metrics(to_csv(rows))))
+        tracker.files(model.version, {"pictures/error_by_scenario.svg": picture.encode()})
     print(f"published the evaluation in {out}; macro averages over eligible rows:")
     for row in rows:
         if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL):

@@ -1,4 +1,4 @@
-"""Predictions of one as-of day, from its published features and the published model. No Spark."""
+"""Predictions of one as-of day, from its published features and a published model. No Spark."""
 
 import datetime
 import sys
@@ -13,11 +13,12 @@ from training.predict import predict_day
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     parser.add_argument("--date", type=datetime.date.fromisoformat, required=True, help="the as-of day")
+    parser.add_argument("--model", default="", help="published model; default: the promoted one, or the run's")
     parser.add_argument("--address", default="", help="Ray cluster to join")
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
     cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
-    model = load_model(config.run.path("model"))
+    model = load_model(arguments.model or config.forecasting_model().location)
     out = config.run.path("predictions", f"dt={arguments.date}")
     with connected(cluster):
         manifest = predict_day(

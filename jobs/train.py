@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.store import Folder, read_manifest
@@ -11,9 +12,12 @@ from training.checkpoint import publish_model, run_content
 from training.cluster import connected
 from training.dataset import label_statistics, open_split
 from training.evaluate import fit_forecast_rules
+from training.loop import Snapshot
 from training.predict import parquet_files, read_spec
 from training.ray_train import TrainJob, train
+from training.report.plots import training_curves
 from training.scoring import ModelForecaster, Source
+from training.tracking.tracker import open_tracker, track_model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset, out = config.run.path("dataset"), config.run.path("model")
     manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
     spec = read_spec(Folder.at(dataset), manifest)
+    tracker = open_tracker(config.tracking, out=config.run.path(), run=config.run.name)
     job = TrainJob(
         dataset=dataset,
         spec=spec,
@@ -59,9 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         rules=rules,
         grace_seconds=config.predict.grace_seconds,
     )
+    if tracker is not None:
+        track_model(tracker, Folder.at(out), published)
+        tracker.files(published.generation, {"pictures/training.svg": _curves(snapshot).encode()})
     epochs, best = len(snapshot.state.history), snapshot.state.best_loss
     print(f"published model {published.generation} in {out}: {epochs} epochs, best validation loss {best:.4f}")
     return 0
+
+
+def _curves(snapshot: Snapshot) -> str:
+    return training_curves([asdict(losses) for losses in snapshot.state.history])
 
 
 if __name__ == "__main__":

@@ -47,5 +47,5 @@ class SequenceEmbedding(nn.Module):
         self.length, self.output_dim = length, self.features.output_dim + dim
 
     def forward(self, ids: Int[Tensor, "B T F"]) -> Float[Tensor, "B T X"]:
-        position = self.position.expand(len(ids), -1, -1)
+        position = self.position.expand(ids.shape[0], -1, -1)
         return torch.cat([self.features(ids), position], dim=-1)

@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 SLICE_BYTES = 5 << 20
 """Of a slice of dW and of V together: a share of a server core's last-level cache."""
@@ -48,7 +49,12 @@ class Keys(NamedTuple):
 
 
 def group_rows(ids: Int[Tensor, "B C"]) -> Keys:
-    """Sort rows by their key, and keys by their number of rows."""
+    """Sort rows by their key, and keys by their number of rows.
+
+    An exported program is the same for all batches and cannot follow how rows share keys: there each row has its own.
+    """
+    if torch.compiler.is_exporting():
+        return Keys(ids, torch.arange(ids.shape[0]), ((ids.shape[0], 1),))
     if not len(ids):
         return Keys(ids, torch.arange(0), ())
     distinct, key, rows = torch.unique(ids, dim=0, return_inverse=True, return_counts=True)
@@ -77,6 +83,9 @@ def generated_product(
     runs: Runs,
 ) -> Float[Tensor, "B R Y"]:
     """``h_b @ (V s_q + v)`` for the rows b of every key q."""
+    if torch.compiler.is_exporting():
+        w = functional.linear(s, by_s.flatten(0, 1), always.flatten())
+        return torch.bmm(h, w.view(-1, *always.shape))
     if torch.is_grad_enabled():
         product: Tensor = _GeneratedProduct.apply(h, s, by_s, always, runs)  # type: ignore[no-untyped-call]
         return product

@@ -28,7 +28,7 @@ class ExpertViews(nn.Module):
         self.linear = nn.Linear(dim, experts * view_dim)
 
     def forward(self, features: Float[Tensor, "B X"]) -> Float[Tensor, "B k V"]:
-        return functional.leaky_relu(self.linear(features)).view(len(features), self.experts, self.view_dim)
+        return functional.leaky_relu(self.linear(features)).view(-1, self.experts, self.view_dim)
 
 
 class TaskViews(nn.Module):

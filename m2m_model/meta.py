@@ -129,7 +129,7 @@ class MetaAttention(nn.Module):
         unit: int = 0,
     ) -> Float[Tensor, "B N V"]:
         hidden = self.metas[unit](experts, knowledge, tasks, runs)
-        a = (hidden @ self.v).view(len(experts), len(tasks), experts.shape[1])
+        a = (hidden @ self.v).view(-1, len(tasks), experts.shape[1])
         alpha: Tensor = a.softmax(dim=-1)
         return alpha @ experts
 

@@ -8,6 +8,9 @@ from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.locations import Location
 from training.engagement.config import EngagementConfig
+from training.nightly.config import KeeperConfig
+from training.registry.config import RegistryConfig
+from training.tracking.config import TrackingConfig
 
 Precision = Literal["fp32", "bf16"]
 
@@ -113,3 +116,6 @@ class TrainingConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     engagement: EngagementConfig = EngagementConfig()
+    keeper: KeeperConfig = KeeperConfig()
+    registry: RegistryConfig = RegistryConfig()
+    tracking: TrackingConfig = TrackingConfig()

@@ -64,6 +64,7 @@ def predict_day(
             "model_version": model.version,
             "feature_fingerprint": spec.feature_fingerprint,
             "features_generation": manifest.generation,
+            "precision": config.precision,
         },
     )
     publish(target, written)

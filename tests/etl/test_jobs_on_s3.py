@@ -68,7 +68,12 @@ def test_a_run_on_an_object_store(run: Run, spark: SparkSession, tmp_path: Path)
 
     last = run.world.config.raw.last_day - SHAPE.horizon * DAY
     spec_at, span = below(run.out, "dataset", "spec.json"), ["--from", str(last - DAY), "--to", str(last)]
-    assert run.job("status", *span, status=3).split() == [str(last - DAY), "missing", str(last), "missing"]
+    assert run.job("status", *span, "--features", status=3).split() == [
+        str(last - DAY),
+        "missing",
+        str(last),
+        "missing",
+    ]
     made = run.job("build_dataset", "--backfill", str(last - DAY), str(last), "--spec", spec_at)
     assert made.count("published features") == 2
     _, day = run.read("features", f"dt={last}", kind="features")
@@ -77,7 +82,7 @@ def test_a_run_on_an_object_store(run: Run, spark: SparkSession, tmp_path: Path)
 
     late = run.world.tables["performance"][0] | {"day": last, "advertiser_id": "late", "scenario_id": "feed"}
     write_part(run.world, run.raw, "performance", last, [late], part="part-late")
-    found = json.loads(run.job("status", *span, "--json", status=3))
+    found = json.loads(run.job("status", *span, "--features", "--json", status=3))
     assert [(status["date"], status["state"]) for status in found] == [
         (str(last - DAY), "complete"),
         (str(last), "stale"),

@@ -3,7 +3,6 @@
 A cell is one process with one thread of torch, so that as many run side by side as there are cores.
 """
 
-import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
-from training.compare.sums import CellSums, advertiser_groups
+from training.compare.period import period_sums
+from training.compare.sums import CellSums
 from training.config import TrainConfig, TrainingConfig
 from training.dataset import label_statistics, open_split
 from training.forecast import ForecastRules, Forecasts, fit_rules
@@ -27,7 +27,7 @@ from training.loop import Event, Loop, task_weights
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.predict import parquet_files, read_spec
 from training.readers.registry import open_reader
-from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source, score_rows
+from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source
 
 MEMBER_SEEDS = 1000
 """Distance of the seeds of an ensemble's members."""
@@ -110,7 +110,9 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     """The cell's sums over eligible test rows, and what it took."""
     started = time.monotonic()
     fitted = fit_cell(job, tell)
-    sums = _test_sums(fitted.source, fitted.forecaster, fitted.rules.apply, fitted.manifest)
+    test = parquet_files(fitted.manifest, split="test")
+    scenarios = fitted.source.spec.scenarios
+    sums = period_sums(fitted.source, fitted.forecaster, fitted.rules.apply, test, scenarios=scenarios)
     return sums, fitted.about | {"seconds": f"{time.monotonic() - started:.1f}"}
 
 
@@ -155,36 +157,3 @@ def _trained(job: CellJob, train: TrainConfig, spec: DatasetSpec, tell: Callable
 def _scored(source: Source, forecaster: Forecaster, entries: Sequence[FileEntry]) -> Scored:
     collect = Collect(source=source, forecaster=forecaster)
     return Scored.concatenate([collect(entry) for entry in entries])
-
-
-def _test_sums(
-    source: Source,
-    forecaster: Forecaster,
-    rules: Callable[[Forecasts], Mapping[str, np.ndarray]],
-    manifest: Manifest,
-) -> CellSums:
-    entries = parquet_files(manifest, split="test")
-    first = min(datetime.date.fromisoformat(entry.partition["dt"]) for entry in entries)
-    last = max(datetime.date.fromisoformat(entry.partition["dt"]) for entry in entries)
-    spec = source.spec
-    index = {scenario: position for position, scenario in enumerate(spec.scenarios)}
-    sums = CellSums(scenarios=spec.scenarios, tasks=spec.task_names, weeks=(last - first).days // 7 + 1)
-    for entry in entries:
-        week = (datetime.date.fromisoformat(entry.partition["dt"]) - first).days // 7
-        for table in source.tables(entry):
-            table = table.filter(table["eligible"])
-            if not len(table):
-                continue
-            scored = score_rows(table, source, forecaster)
-            groups = advertiser_groups(table["advertiser_id"].to_pylist())
-            scenarios = np.array([index[name] for name in scored.scenarios])
-            for kind, values in rules(scored.forecasts).items():
-                sums.add(
-                    kind,
-                    groups=groups,
-                    weeks=np.full(len(table), week),
-                    scenarios=scenarios,
-                    forecasts=values,
-                    labels=scored.labels,
-                )
-    return sums

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -146,7 +147,7 @@ class Study(StrictConfig):
 
     def period_folder(self, period: str, other: tuple[str, ...] = ()) -> Path:
         """Where a period's dataset lies, that of the run or, with overrides, another."""
-        name = "_".join([period, *(text.replace(".", "-").replace("=", "-") for text in other)])
+        name = "_".join([period, *(re.sub(r"[^A-Za-z0-9_-]+", "-", text) for text in other)])
         if len(name) > LONGEST_NAME:
             name = f"{period}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
         return self.study.work / name

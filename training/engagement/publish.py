@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,11 +22,11 @@ from m2m_model.contracts.store import (
     remove_superseded,
 )
 from training.engagement.config import ListConfig
+from training.engagement.inputs import KIND, excluded_advertisers, list_inputs, recent_lists
 from training.engagement.selection import Obstacles, Selection, cooling_pairs
 from training.predict import parquet_files, read_spec
 from training.scoring import write_parquet
 
-KIND = "list"
 PREDICT_HINT = "run jobs/predict.py --date D first"
 
 
@@ -49,6 +50,7 @@ def publish_list(
         UserError: the day is not predicted, or predictions and features are not of one another.
     """
     source = Folder.at(features)
+    inputs = list_inputs(name, rule, date=date, lists=lists)
     day = read_manifest(source, kind="features", build_hint="run jobs/build_dataset.py --date D first")
     scored = read_manifest(Folder.at(predictions), kind="predictions", build_hint=PREDICT_HINT)
     if scored.content["features_generation"] != day.generation:
@@ -56,17 +58,20 @@ def publish_list(
             f"{predictions} is of features {scored.content['features_generation']}, the day's are {day.generation}: "
             "predict the day again"
         )
-    obstacles = Obstacles(excluded=_excluded(rule), cooling=_cooling(f"{lists}/{name}", rule, date))
+    excluded = pa.array(excluded_advertisers(rule), pa.string())
+    obstacles = Obstacles(excluded=excluded, cooling=_cooling(recent_lists(name, rule, date=date, lists=lists)))
     selection = Selection(rule=rule, spec=read_spec(source, day), obstacles=obstacles)
     by_name = {_name(entry): entry for entry in parquet_files(scored)}
     wanted = [*KEYS, "eligible", "active_days", *(f"history_{task}" for task in rule.minimum_scale)]
     for entry in parquet_files(day):
         rows = _read(source, entry, wanted)
         selection.add(rows, _read(Folder.at(predictions), by_name[_name(entry)], None))
-    return _publish(f"{lists}/{name}/dt={date}", name, selection, scored, grace_seconds)
+    return _publish(f"{lists}/{name}/dt={date}", name, selection, scored, inputs, grace_seconds)
 
 
-def _publish(out: str, name: str, selection: Selection, scored: Manifest, grace_seconds: float) -> Manifest:
+def _publish(
+    out: str, name: str, selection: Selection, scored: Manifest, inputs: Mapping[str, Any], grace_seconds: float
+) -> Manifest:
     folder, generation, table = Folder.at(out), new_generation(), selection.table()
     entry = write_parquet(folder, data_path(generation, "part-0.parquet"), table.schema, iter([table]), partition={})
     manifest = Manifest(
@@ -76,7 +81,7 @@ def _publish(out: str, name: str, selection: Selection, scored: Manifest, grace_
         files=(entry,),
         content={
             "list": name,
-            "rule": selection.rule.model_dump(mode="json"),
+            **inputs,
             "passed_over": selection.passed_over,
             "predictions_generation": scored.generation,
             "model_version": scored.content["model_version"],
@@ -87,25 +92,12 @@ def _publish(out: str, name: str, selection: Selection, scored: Manifest, grace_
     return manifest
 
 
-def _excluded(rule: ListConfig) -> pa.Array:
-    ids = list(rule.exclude)
-    if rule.exclude_file is not None:
-        try:
-            ids += rule.exclude_file.read_text().split()
-        except OSError as error:
-            raise UserError(f"exclude_file {rule.exclude_file} cannot be read: {error.strerror}") from None
-    return pa.array(ids, pa.string())
-
-
-def _cooling(folder: str, rule: ListConfig, date: datetime.date) -> frozenset[tuple[str, str]]:
-    recent: dict[str, pa.Table] = {}
-    for days in range(1, rule.cool_down_days + 1):
-        day = Folder.at(f"{folder}/dt={date - datetime.timedelta(days=days)}")
-        if not day.exists("manifest.json"):
-            continue
+def _cooling(recent: Mapping[str, Folder]) -> frozenset[tuple[str, str]]:
+    tables: dict[str, pa.Table] = {}
+    for day in recent.values():
         for entry in read_manifest(day, kind=KIND, build_hint="select that day again").files:
-            recent[entry.path] = _read(day, entry, ["advertiser_id", "scenario_id"])
-    return cooling_pairs(recent)
+            tables[entry.path] = _read(day, entry, ["advertiser_id", "scenario_id"])
+    return cooling_pairs(tables)
 
 
 def _read(folder: Folder, entry: FileEntry, columns: list[str] | None) -> pa.Table:

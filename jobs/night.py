@@ -1,0 +1,179 @@
+"""The steps of one night, in order; each says whether it had to do anything."""
+
+import datetime
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from jobs.config import RunConfig
+from jobs.exit_codes import ExitCode
+from jobs.processes import run_module
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
+from training.engagement.inputs import KIND as LIST
+from training.engagement.inputs import is_current
+from training.nightly.checks import check_night
+from training.nightly.page import write_page
+from training.nightly.summary import (
+    Alert,
+    Inputs,
+    ModelUsed,
+    Status,
+    StepRun,
+    StepStatus,
+    Summary,
+    night_folder,
+    write_summary,
+)
+from training.registry.store import PublishedModel
+
+Done = tuple[StepStatus, str]
+"""What a step did, and its detail."""
+HINT = "run jobs/daily.py for that day"
+
+
+@dataclass(kw_only=True)
+class Night:
+    """One as-of day; every step goes by what is published, so that a second run does only what is left."""
+
+    config: RunConfig
+    arguments: Sequence[str]
+    """``--config`` and ``--set``, for the jobs of the steps."""
+    date: datetime.date
+    features_published: bool
+    """A Spark cluster publishes the features; they are only looked for."""
+    keep: int
+    """Descriptor of the day's lock, which the steps' processes hold too."""
+    model: PublishedModel | None = None
+    inputs: Inputs = field(default_factory=Inputs)
+    alerts: tuple[Alert, ...] = ()
+    steps: list[StepRun] = field(default_factory=list)
+
+    def run(self) -> Summary:
+        """Run the steps up to the first that fails; the summary and the page are written in any case."""
+        started = datetime.datetime.now(datetime.UTC)
+        code = ExitCode.OK
+        for name, step, failure in self._plan():
+            if code is not ExitCode.OK:
+                self.steps.append(StepRun(name=name, status="not run", seconds=0.0))
+            elif not self._step(name, step):
+                code = failure
+        if code is ExitCode.OK and self.alerts:
+            code = ExitCode.ALERT
+        folder = night_folder(self.config.run.path("daily"), self.date)
+        summary = self._summary(started, code)
+        if not self._step("report", lambda: self._report(folder, summary)):
+            code = code if code > ExitCode.ALERT else ExitCode.REPORT_FAILED
+        summary = self._summary(started, code)
+        write_summary(folder, summary)
+        return summary
+
+    def _plan(self) -> list[tuple[str, Callable[[], Done], ExitCode]]:
+        return [
+            ("model", self._model, ExitCode.MODEL_FAILED),
+            ("features", self._features, ExitCode.FEATURES_FAILED),
+            ("predictions", self._predictions, ExitCode.PREDICTIONS_FAILED),
+            ("lists", self._lists, ExitCode.LISTS_FAILED),
+            ("checks", self._checks, ExitCode.CHECKS_FAILED),
+        ]
+
+    def _step(self, name: str, step: Callable[[], Done]) -> bool:
+        begun = time.monotonic()
+        status: StepStatus
+        try:
+            status, detail = step()
+        except UserError as error:
+            status, detail = "failed", str(error)
+        except Exception as error:  # whatever happens, the night leaves a summary
+            traceback.print_exc()
+            status, detail = "failed", f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        run = StepRun(name=name, status=status, seconds=round(time.monotonic() - begun, 1), detail=detail)
+        self.steps.append(run)
+        print(f"{self.date}  {name}: {status} in {run.seconds} s{': ' if detail else ''}{detail}", flush=True)
+        return status != "failed"
+
+    def _model(self) -> Done:
+        self.model = self.config.forecasting_model()
+        return "done", self.model.location
+
+    def _features(self) -> Done:
+        assert self.model is not None
+        before = self._published("features")
+        if not self.features_published:
+            spec = self.model.spec_location if self.config.registry.location else self.config.nightly_spec()
+            self._run("jobs.build_dataset", "--backfill", str(self.date), str(self.date), "--spec", spec)
+        made = self._published("features", needed=True)
+        assert made is not None
+        same = before is not None and before.generation == made.generation
+        return "skipped" if same else "done", f"{made.rows:,} rows, generation {made.generation}"
+
+    def _predictions(self) -> Done:
+        assert self.model is not None
+        features, before = self._published("features", needed=True), self._published("predictions")
+        assert features is not None
+        wanted = {
+            "features_generation": features.generation,
+            "model_version": self.model.version,
+            "precision": self.config.predict.precision,
+        }
+        if before is not None and all(before.content.get(key) == value for key, value in wanted.items()):
+            return "skipped", f"{before.rows:,} rows, generation {before.generation}"
+        self._run("jobs.predict", "--date", str(self.date), "--model", self.model.location)
+        made = self._published("predictions", needed=True)
+        assert made is not None
+        return "done", f"{made.rows:,} rows, generation {made.generation}"
+
+    def _lists(self) -> Done:
+        made = self._published("predictions", needed=True)
+        assert made is not None
+        lists = self.config.run.path("lists")
+        rules = self.config.engagement.lists
+        current = [
+            is_current(name, rule, date=self.date, predictions_generation=made.generation, lists=lists)
+            for name, rule in rules.items()
+        ]
+        if not all(current):
+            self._run("jobs.select_rewarded", "--date", str(self.date))
+        return "skipped" if all(current) else "done", ", ".join(self._list(lists, name) for name in rules)
+
+    def _list(self, lists: str, name: str) -> str:
+        manifest = read_manifest(Folder.at(f"{lists}/{name}/dt={self.date}"), kind=LIST, build_hint=HINT)
+        return f"{name} {manifest.rows:,} pairs"
+
+    def _checks(self) -> Done:
+        paths = {kind: self.config.run.path(kind) for kind in ("features", "predictions")}
+        self.inputs, self.alerts = check_night(self.date, **paths, config=self.config.keeper)
+        for alert in self.alerts:
+            print(f"{self.date}  alert {alert.check}: {alert.message}", flush=True)
+        return "done", f"{len(self.alerts)} alerts" if self.alerts else "nothing found"
+
+    def _report(self, folder: Folder, summary: Summary) -> Done:
+        write_page(folder, self.config.run.name, summary)
+        return "done", f"{folder.uri}/index.html"
+
+    def _run(self, job: str, *arguments: str) -> None:
+        run_module(job, [*self.arguments, *arguments], keep=self.keep)
+
+    def _published(self, kind: str, *, needed: bool = False) -> Manifest | None:
+        folder = Folder.at(below(self.config.run.path(kind), f"dt={self.date}"))
+        if not needed and not folder.exists(MANIFEST):
+            return None
+        return read_manifest(folder, kind=kind, build_hint=HINT)
+
+    def _summary(self, started: datetime.datetime, code: ExitCode) -> Summary:
+        statuses: dict[ExitCode, Status] = {ExitCode.OK: "complete", ExitCode.ALERT: "alert"}
+        model = self.model
+        return Summary(
+            date=self.date,
+            started=started,
+            finished=datetime.datetime.now(datetime.UTC),
+            status=statuses.get(code, "failed"),
+            exit_code=code,
+            model=ModelUsed()
+            if model is None
+            else ModelUsed(version=model.version, fingerprint=model.spec.feature_fingerprint),
+            steps=tuple(self.steps),
+            inputs=self.inputs,
+            alerts=self.alerts,
+        )

@@ -1,0 +1,57 @@
+"""What a day's list is made from beside its predictions: it is made again only where some of it changed."""
+
+import datetime
+import hashlib
+from typing import Any
+
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import MANIFEST, Folder, read_manifest
+from training.engagement.config import ListConfig
+
+KIND = "list"
+
+
+def list_inputs(name: str, rule: ListConfig, *, date: datetime.date, lists: str) -> dict[str, Any]:
+    """The rule, a hash of the excluded advertisers, and the generations of the lists that cool down; as JSON has it."""
+    excluded = "\n".join(sorted(excluded_advertisers(rule)))
+    recent = recent_lists(name, rule, date=date, lists=lists)
+    return {
+        "rule": rule.model_dump(mode="json"),
+        "excluded": hashlib.sha256(excluded.encode()).hexdigest()[:16],
+        "cooling": {
+            day: read_manifest(folder, kind=KIND, build_hint="select that day again").generation
+            for day, folder in recent.items()
+        },
+    }
+
+
+def is_current(name: str, rule: ListConfig, *, date: datetime.date, predictions_generation: str, lists: str) -> bool:
+    """Whether the day's published list is of these predictions and of all that it would be made from now."""
+    folder = Folder.at(f"{lists}/{name}/dt={date}")
+    if not folder.exists(MANIFEST):
+        return False
+    content = read_manifest(folder, kind=KIND, build_hint="select that day again").content
+    wanted = list_inputs(name, rule, date=date, lists=lists) | {"predictions_generation": predictions_generation}
+    return all(content.get(key) == value for key, value in wanted.items())
+
+
+def recent_lists(name: str, rule: ListConfig, *, date: datetime.date, lists: str) -> dict[str, Folder]:
+    """The published days of a list that still cool down on ``date``, newest first."""
+    days = (str(date - datetime.timedelta(days=days)) for days in range(1, rule.cool_down_days + 1))
+    folders = {day: Folder.at(f"{lists}/{name}/dt={day}") for day in days}
+    return {day: folder for day, folder in folders.items() if folder.exists(MANIFEST)}
+
+
+def excluded_advertisers(rule: ListConfig) -> list[str]:
+    """Those that the rule and its file name.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    ids = list(rule.exclude)
+    if rule.exclude_file is not None:
+        try:
+            ids += rule.exclude_file.read_text().split()
+        except OSError as error:
+            raise UserError(f"exclude_file {rule.exclude_file} cannot be read: {error.strerror}") from None
+    return ids

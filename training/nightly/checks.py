@@ -1,0 +1,167 @@
+"""What a night looks at after it has published: rows, forecasts and inputs against the thresholds of ``[keeper]``."""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
+from m2m_model.contracts.store import MANIFEST, FileEntry, Folder, Manifest, below, read_manifest
+from training.nightly.config import KeeperConfig
+from training.nightly.summary import Alert, Inputs
+
+SNAPSHOTS = ("profile", "scenarios")
+"""Raw tables that need not have a file for every day."""
+WEEK = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Sums over a day's predictions of one task."""
+
+    forecast: float
+    """Of mean forecasts."""
+    actual: float
+    """Of last week's actual values of the same rows."""
+    zero_share: float
+    """Of point forecasts."""
+    unusable: int
+    """Mean forecasts that are no finite number, or below 0."""
+
+
+def check_night(
+    date: datetime.date, *, features: str, predictions: str, config: KeeperConfig
+) -> tuple[Inputs, tuple[Alert, ...]]:
+    """The inputs of one published day, and what is wrong with it; ``features``, ``predictions``: folders of all days.
+
+    Raises:
+        UserError: the day is not published, or a file of it is damaged.
+    """
+    day = Folder.at(below(features, f"dt={date}"))
+    made = read_manifest(day, kind="features", build_hint="run jobs/daily.py")
+    scored_day = Folder.at(below(predictions, f"dt={date}"))
+    scored = read_manifest(scored_day, kind="predictions", build_hint="run jobs/daily.py")
+    (entry,) = made.select(role="spec")
+    spec = DatasetSpec.from_json(day.read_bytes(entry.path).decode(), source=f"{day.uri}/{entry.path}")
+    inputs = read_inputs(made)
+    before = _rows_before(predictions, date)
+    alerts = [
+        *_rows(scored.rows, before, config),
+        *_forecasts(_totals(spec, day, made, scored_day, scored), config),
+        *_inputs(inputs, date - datetime.timedelta(days=spec.availability_lag_days), config),
+    ]
+    return inputs, tuple(alerts)
+
+
+def read_inputs(features: Manifest) -> Inputs:
+    """What a feature day was made from."""
+    newest: dict[str, datetime.date | None] = {}
+    for table, parts in features.content.get("inputs", {}).items():
+        days = [part for part in parts or () if part[:4].isdigit()]
+        newest[table] = datetime.date.fromisoformat(max(days)) if days else None
+    return Inputs(
+        rows=features.rows,
+        rows_by_scenario=features.content.get("rows_by_scenario", {}).get("features", {}),
+        dropped=features.content.get("dropped", {}),
+        newest_day=newest,
+    )
+
+
+def _rows_before(predictions: str, date: datetime.date) -> int | None:
+    for days in range(1, WEEK + 1):
+        folder = Folder.at(below(predictions, f"dt={date - datetime.timedelta(days=days)}"))
+        if folder.exists(MANIFEST):
+            return read_manifest(folder, kind="predictions", build_hint="run jobs/daily.py").rows
+    return None
+
+
+def _rows(rows: int, before: int | None, config: KeeperConfig) -> Iterator[Alert]:
+    if rows < config.min_rows:
+        message = f"{rows:,} rows are predicted, at least {config.min_rows:,} are expected"
+        yield Alert(check="rows", value=rows, threshold=config.min_rows, message=message)
+    if before and (limit := _outside(rows / before, config.rows_ratio)) is not None:
+        message = f"{rows:,} rows are predicted, {before:,} were on the newest earlier day"
+        yield Alert(check="rows_ratio", value=round(rows / before, 4), threshold=limit, message=message)
+
+
+def _forecasts(totals: dict[str, Totals], config: KeeperConfig) -> Iterator[Alert]:
+    for task, total in totals.items():
+        if total.unusable:
+            message = f"{total.unusable:,} mean forecasts of {task} are below 0 or no finite number"
+            yield Alert(check=f"usable.{task}", value=total.unusable, threshold=0, message=message)
+        if total.zero_share > config.zero_share:
+            message = f"{total.zero_share:.1%} of the point forecasts of {task} are 0"
+            check = f"zero_share.{task}"
+            yield Alert(check=check, value=round(total.zero_share, 4), threshold=config.zero_share, message=message)
+        ratio = total.forecast / total.actual if total.actual else 1.0
+        if np.isfinite(ratio) and (limit := _outside(ratio, config.total_ratio)) is not None:
+            message = f"{task}: {total.forecast:,.0f} are forecast in all, last week's actual was {total.actual:,.0f}"
+            yield Alert(check=f"total_ratio.{task}", value=round(ratio, 4), threshold=limit, message=message)
+
+
+def _inputs(inputs: Inputs, needed: datetime.date, config: KeeperConfig) -> Iterator[Alert]:
+    for table, newest in inputs.newest_day.items():
+        if newest is None or table in SNAPSHOTS:
+            continue
+        behind = (needed - newest).days
+        if behind > config.days_behind:
+            message = f"raw table {table} has no files after {newest}, the night reads up to {needed}"
+            yield Alert(check=f"days_behind.{table}", value=behind, threshold=config.days_behind, message=message)
+    dropped = sum(inputs.dropped.values())
+    if dropped > config.dropped_rows:
+        by_check = ", ".join(f"{rows:,} {check}" for check, rows in inputs.dropped.items() if rows)
+        message = f"bad raw rows were let go: {by_check}"
+        yield Alert(check="dropped_rows", value=dropped, threshold=config.dropped_rows, message=message)
+
+
+def _outside(value: float, bounds: tuple[float, float]) -> float | None:
+    """The bound that ``value`` lies beyond."""
+    low, high = bounds
+    return low if value < low else high if value > high else None
+
+
+def _totals(spec: DatasetSpec, day: Folder, made: Manifest, scored_day: Folder, scored: Manifest) -> dict[str, Totals]:
+    """Per count and spend; one file of a folder is in memory at a time."""
+    tasks = [task.name for task in spec.tasks if task.kind in AMOUNTS]
+    forecast, zeros, unusable, actual = (dict.fromkeys(tasks, 0.0) for _ in range(4))
+    for table in _tables(scored_day, scored, [f"{task}_{kind}" for task in tasks for kind in ("mean", "point")]):
+        for task in tasks:
+            means = table[f"{task}_mean"].to_numpy()
+            good = np.isfinite(means) & (means >= 0)
+            forecast[task] += float(means[good].sum())
+            unusable[task] += int((~good).sum())
+            zeros[task] += int((table[f"{task}_point"].to_numpy() == 0).sum())
+    for table in _tables(day, made, [f"history_{task}" for task in tasks]):
+        for task in tasks:
+            newest_week = pc.list_element(table[f"history_{task}"], 0)
+            actual[task] += pc.sum(newest_week).as_py() or 0.0
+    return {
+        task: Totals(
+            forecast=forecast[task],
+            actual=actual[task],
+            zero_share=zeros[task] / scored.rows if scored.rows else 0.0,
+            unusable=int(unusable[task]),
+        )
+        for task in tasks
+    }
+
+
+def _tables(folder: Folder, manifest: Manifest, columns: list[str]) -> Iterator[pa.Table]:
+    for entry in manifest.files:
+        if entry.path.endswith(".parquet") and entry.rows:
+            yield _read(folder, entry, columns)
+
+
+def _read(folder: Folder, entry: FileEntry, columns: list[str]) -> pa.Table:
+    try:
+        with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
+            return pq.read_table(stream, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{folder.uri}/{entry.path} is missing or damaged ({str(error).splitlines()[0]}): make that day again"
+        ) from None
