@@ -7,6 +7,7 @@ from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.model import parameter_count
 from m2m_model.zoo.registry import build_model
+from training.cards import cards
 from training.checkpoint import publish_model, run_content
 from training.cluster import connected
 from training.dataset import label_statistics, open_split
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         content=job.content,
         rules=rules,
         grace_seconds=config.predict.grace_seconds,
+        cards=cards(
+            spec=spec, dataset=manifest, snapshot=snapshot, content=job.content, rules=rules, parameters=size
+        ),
     )
     epochs, best = len(snapshot.state.history), snapshot.state.best_loss
     print(f"published model {published.generation} in {out}: {epochs} epochs, best validation loss {best:.4f}")

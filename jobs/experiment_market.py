@@ -1,0 +1,61 @@
+"""The synthetic platform as a market for experiments, with two models that select: a naive one and a fitted one."""
+
+import numpy as np
+
+from etl.sources.synthetic.incentive import SPANS, Platform, make_platform
+from training.experiments.designs import Market
+
+NAIVE, FITTED = "last week", "fitted"
+SCALE_BANDS, BUDGET_PART = 3, 5
+LAST_40_DAYS = SPANS.index(40)
+
+
+def make_market(advertisers: int, *, seed: int) -> Market:
+    """``fitted`` regresses a week's active days on the weeks before it, one week earlier: no model sees the future."""
+    platform = make_platform(advertisers, seed=seed)
+    fitted = _fitted(platform)
+    # From one model for everybody, whatever arm they come to.
+    expected = (fitted * platform.eligible).sum(axis=1)
+    before = np.log1p(platform.spend_before.sum(axis=1))
+    spent = platform.spend_before.sum(axis=1)
+    return Market(
+        advertisers=[str(advertiser) for advertiser in platform.advertiser],
+        strata=_strata(platform),
+        eligible=platform.eligible,
+        forecasts={NAIVE: platform.last_week.astype(float), FITTED: fitted},
+        covariates={
+            "active rate": np.stack([expected / np.maximum(platform.eligible.sum(axis=1), 1), before], axis=1),
+            "ARPU": np.stack([spent, expected], axis=1),
+        },
+        last_week=platform.last_week.astype(float),
+        active=platform.active.astype(float),
+        spend=platform.spend,
+        added_active=platform.added_active.astype(float),
+        added_spend=platform.added_spend,
+    )
+
+
+def budgets_of(market: Market) -> list[int]:
+    """A fifth of the eligible pairs of every scenario."""
+    return [int(count) // BUDGET_PART for count in market.eligible.sum(axis=0)]
+
+
+def _fitted(platform: Platform) -> np.ndarray:
+    """Least squares per scenario."""
+    forecast = np.zeros(platform.eligible.shape)
+    for scenario in range(len(platform.scenarios)):
+        before, now = (
+            np.column_stack([np.ones(len(seen)), seen[:, scenario]]) for seen in (platform.seen_before, platform.seen)
+        )
+        rows = platform.eligible[:, scenario]
+        weights, *_ = np.linalg.lstsq(before[rows], platform.last_week[rows, scenario], rcond=None)
+        forecast[:, scenario] = now @ weights
+    return forecast
+
+
+def _strata(platform: Platform) -> list[str]:
+    """The scenario with most of the recent activity, and a third of the scale classes that advertisers have."""
+    main = (platform.seen[..., LAST_40_DAYS] * platform.eligible).argmax(axis=1)
+    edges = np.quantile(platform.scale, np.arange(1, SCALE_BANDS) / SCALE_BANDS)
+    band = np.searchsorted(edges, platform.scale)
+    return [f"{platform.scenarios[s]}, scale {b}" for s, b in zip(main, band, strict=True)]
