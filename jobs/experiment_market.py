@@ -13,10 +13,9 @@ LAST_40_DAYS = SPANS.index(40)
 def make_market(advertisers: int, *, seed: int) -> Market:
     """``fitted`` regresses a week's active days on the weeks before it, one week earlier: no model sees the future."""
     platform = make_platform(advertisers, seed=seed)
-    fitted = _fitted(platform)
+    before, fitted = _fitted(platform)
     # From one model for everybody, whatever arm they come to.
     expected = (fitted * platform.eligible).sum(axis=1)
-    before = np.log1p(platform.spend_before.sum(axis=1))
     spent = platform.spend_before.sum(axis=1)
     return Market(
         advertisers=[str(advertiser) for advertiser in platform.advertiser],
@@ -24,10 +23,11 @@ def make_market(advertisers: int, *, seed: int) -> Market:
         eligible=platform.eligible,
         forecasts={NAIVE: platform.last_week.astype(float), FITTED: fitted},
         covariates={
-            "active rate": np.stack([expected / np.maximum(platform.eligible.sum(axis=1), 1), before], axis=1),
+            "active rate": np.stack([expected / np.maximum(platform.eligible.sum(axis=1), 1), np.log1p(spent)], axis=1),
             "ARPU": np.stack([spent, expected], axis=1),
         },
         last_week=platform.last_week.astype(float),
+        forecast_before=before,
         active=platform.active.astype(float),
         spend=platform.spend,
         added_active=platform.added_active.astype(float),
@@ -40,17 +40,18 @@ def budgets_of(market: Market) -> list[int]:
     return [int(count) // BUDGET_PART for count in market.eligible.sum(axis=0)]
 
 
-def _fitted(platform: Platform) -> np.ndarray:
-    """Least squares per scenario."""
-    forecast = np.zeros(platform.eligible.shape)
+def _fitted(platform: Platform) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares per scenario: forecasts [N, S] of the week before, on which it is fitted, and of the coming one."""
+    forecasts = np.zeros((2, *platform.eligible.shape))
     for scenario in range(len(platform.scenarios)):
-        before, now = (
-            np.column_stack([np.ones(len(seen)), seen[:, scenario]]) for seen in (platform.seen_before, platform.seen)
-        )
+        seen = [
+            np.column_stack([np.ones(len(values)), values[:, scenario]])
+            for values in (platform.seen_before, platform.seen)
+        ]
         rows = platform.eligible[:, scenario]
-        weights, *_ = np.linalg.lstsq(before[rows], platform.last_week[rows, scenario], rcond=None)
-        forecast[:, scenario] = now @ weights
-    return forecast
+        weights, *_ = np.linalg.lstsq(seen[0][rows], platform.last_week[rows, scenario], rcond=None)
+        forecasts[:, :, scenario] = [values @ weights for values in seen]
+    return forecasts[0], forecasts[1]
 
 
 def _strata(platform: Platform) -> list[str]:

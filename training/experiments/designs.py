@@ -35,6 +35,8 @@ class Market:
     """Measure -> known before the experiment, made in the same way for everybody, whatever its arm."""
     last_week: Float[np.ndarray, "N S"]
     """Active days of the week before."""
+    forecast_before: Float[np.ndarray, "N S"]
+    """Forecast of those, made a week earlier: for planning."""
     active: Float[np.ndarray, "N S"]
     spend: Float[np.ndarray, "N S"]
     added_active: Float[np.ndarray, "N S"]
@@ -60,7 +62,7 @@ class Market:
         return rate
 
 
-_ARRAYS = ("eligible", "last_week", "active", "spend", "added_active", "added_spend")
+_ARRAYS = ("eligible", "last_week", "forecast_before", "active", "spend", "added_active", "added_spend")
 
 
 @dataclass(frozen=True, kw_only=True)

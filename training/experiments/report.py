@@ -50,7 +50,7 @@ def write_exhibit(
         "## (a) Does the incentive help?",
         "The model selects; advertisers with a selected pair are dealt to incentive and holdout, half each, by a stable "
         "hash within strata of scenario and scale. Active rate is over the selected pairs, ARPU over all scenarios.",
-        _plan(market, select(market.forecasts[models[1]], market.eligible, budgets)),
+        _plan(market, select(market.forecast_before, market.eligible, budgets)),
         _ratio(help_),
         _table(help_),
         "## (b) Which model selects better?",
@@ -92,16 +92,15 @@ def _lines(measure: str, help_: Experiment, better: Experiment, groups: Groups) 
 
 
 def _plan(market: Market, chosen: np.ndarray) -> str:
-    """The power calculation, from what is known beforehand: the week before, of those selected."""
+    """The power calculation, from what is known beforehand: what those selected a week earlier then did."""
     rows = chosen.any(axis=1)
     rates = (market.last_week * chosen)[rows].sum(axis=1) / (WEEK * chosen[rows].sum(axis=1))
     deviation, units = float(rates.std()), int(rows.sum())
     smallest = detectable_effect(deviation=deviation, units=units)
     return (
-        f"*Power*, beforehand: the active rate of those selected had a deviation of {deviation:.2f} between advertisers "
-        f"in the week before; {units:,} of them then find a true effect of {smallest:.3f} with a chance of 80 %; one of "
-        f"{WANTED} needs {units_needed(deviation=deviation, difference=WANTED):,}. A week that turns out more mixed than "
-        "the one before finds less."
+        f"*Power*, beforehand: of those that the model would have selected a week earlier, the active rate then had a "
+        f"deviation of {deviation:.2f} between advertisers; {units:,} find a true effect of {smallest:.3f} with a chance of "
+        f"80 %; one of {WANTED} needs {units_needed(deviation=deviation, difference=WANTED):,}."
     )
 
 
@@ -179,6 +178,7 @@ def _picture(lines: Mapping[str, Sequence[Line]]) -> str:
             axis.set_yticks(range(len(found)), [line.name for line in reversed(found)])
             axis.axvline(0.0, color="#8a94a3", linewidth=0.9)
             axis.set_xlabel(f"difference of {measure}, {MEASURES[measure]}")
+            axis.locator_params(axis="x", nbins=6)
             axis.grid(visible=False, axis="y")
         axes[-1].plot([], [], "D", color="#222b36", markerfacecolor="none", label="truth")
         axes[-1].plot([], [], "o-", color=PALETTE[0], label="found, 95 %")
