@@ -1,9 +1,9 @@
 """How often 95 % intervals cover the known effect, over seeded experiments: python -m benchmarks.experiments
 
 A synthetic platform is the population. Every experiment draws advertisers from it with replacement, deals them to arms
-anew, and is read as a user would read it. The truth is of the population: what an experiment is asked about is not those
-who happened to be in it. For the effect on just those (``sample``) the intervals are known to be too wide where effects
-differ between units: Neyman's variance leaves out a term that no data can tell.
+anew, and is read as a user would read it. The truth is of the population: what an experiment is asked about is not
+those who happened to be in it. For the effect on just those (``sample``) the intervals are known to be too wide
+where effects differ between units: Neyman's variance leaves out a term that no data can tell.
 """
 
 import argparse

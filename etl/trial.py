@@ -1,4 +1,4 @@
-"""A build up to where rows would be made: every check of config and data, the fitted spec, and how large it would be."""
+"""A build up to where rows would be made: every check of config and data, the fitted spec, and its size."""
 
 import datetime
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ START_UP_SECONDS, SECONDS_PER_FACT, SECONDS_PER_SAMPLE = 25.0, 12e-6, 15e-6
 
 @dataclass(frozen=True)
 class Trial:
-    """What a build of the config would read and write. Samples are estimated from the middle as-of day of each split."""
+    """What a build of the config would read and write; samples are estimated from each split's middle as-of day."""
 
     spec: DatasetSpec
     """Without label statistics, which are known once rows are there."""

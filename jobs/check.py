@@ -36,7 +36,8 @@ def _print(trial: Trial, config: RunConfig, parameters: int, step_seconds: float
     print(f"  scenarios  {', '.join(spec.scenarios)}")
     print(f"  tasks      {', '.join(spec.task_names)}")
     print(
-        f"  features   {len(spec.performance)} performance, {len(spec.behavior)} behavior, {len(spec.profile)} profile, "
+        f"  features   {len(spec.performance)} performance, {len(spec.behavior)} behavior, {len(spec.profile)} "
+        "profile, "
         f"{len(spec.scenario_attributes)} scenario"
     )
     for split, (first, last, count) in trial.as_of_days.items():

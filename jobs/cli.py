@@ -62,7 +62,9 @@ def _help() -> str:
     lines = ["usage: m2m VERB [arguments]        m2m VERB --help says what a verb takes", ""]
     for heading, verbs in VERBS.items():
         lines += [f"{heading}:", *(f"  {verb:<{width}}  {text}" for verb, (_, text) in verbs.items()), ""]
-    lines.append("Runs are described in one TOML file: --config FILE, and --set section.key=value overrides a line of it.")
+    lines.append(
+        "Runs are described in one TOML file: --config FILE, and --set section.key=value overrides a line of it."
+    )
     return "\n".join(lines)
 
 

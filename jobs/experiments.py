@@ -16,12 +16,16 @@ LEAST = 1000
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--advertisers", type=int, default=20_000, help="of the platform (default: 20000, half a minute)")
+    parser.add_argument(
+        "--advertisers", type=int, default=20_000, help="of the platform (default: 20000, half a minute)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/experiments"), help="folder of the page")
     arguments = parser.parse_args(argv)
     if arguments.advertisers < LEAST:
-        raise UserError(f"--advertisers must be {LEAST} or more for the strata to hold, however: {arguments.advertisers}")
+        raise UserError(
+            f"--advertisers must be {LEAST} or more for the strata to hold, however: {arguments.advertisers}"
+        )
     words = sys.argv[1:] if argv is None else argv
     market = make_market(arguments.advertisers, seed=arguments.seed)
     page = write_exhibit(

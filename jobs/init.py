@@ -3,8 +3,8 @@
 m2m init sales.csv stores.csv --name shop
 
 Guesses which table holds what is forecast (performance), what advertisers did themselves (behavior), profiles and
-scenarios, and which columns are ids, days and numbers; every guess is in the TOML to be mended, and the options overrule
-it. Tables are converted into <out>/raw. `m2m check` says whether the result holds.
+scenarios, and which columns are ids, days and numbers; every guess is in the TOML to be mended, and the options
+overrule it. Tables are converted into <out>/raw. `m2m check` says whether the result holds.
 """
 
 import argparse
@@ -26,7 +26,9 @@ from m2m_model.contracts.errors import UserError
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="CSV or Parquet files, or folders of them")
+    parser.add_argument(
+        "tables", nargs="+", type=Path, metavar="TABLE", help="CSV or Parquet files, or folders of them"
+    )
     parser.add_argument("--name", default="mine", help="the run's name; its TOML is NAME.toml (default: mine)")
     parser.add_argument("--out", default="", help="folder of the run (default: out/NAME)")
     parser.add_argument("--advertiser", default="", metavar="COLUMN", help="id of those whose future is forecast")
@@ -56,9 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     written = write_raw(tables, guess, staging, timezone=ZoneInfo(arguments.timezone).key)
     if not arguments.keep_toml:
         command = shlex.join(["m2m", "init", *(sys.argv[1:] if argv is None else argv)])
-        text = draft_toml(
-            written, guess, name=arguments.name, out=out, timezone=arguments.timezone, command=command
-        )
+        text = draft_toml(written, guess, name=arguments.name, out=out, timezone=arguments.timezone, command=command)
         config.write_text(text)
     shutil.rmtree(raw, ignore_errors=True)
     staging.rename(raw)

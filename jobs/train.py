@@ -59,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         content=job.content,
         rules=rules,
         grace_seconds=config.predict.grace_seconds,
-        cards=cards(
-            spec=spec, dataset=manifest, snapshot=snapshot, content=job.content, rules=rules, parameters=size
-        ),
+        cards=cards(spec=spec, dataset=manifest, snapshot=snapshot, content=job.content, rules=rules, parameters=size),
     )
     epochs, best = len(snapshot.state.history), snapshot.state.best_loss
     print(f"published model {published.generation} in {out}: {epochs} epochs, best validation loss {best:.4f}")

@@ -50,7 +50,8 @@ def _model_card(
         f"{spec.sequence_length} days up to it. Its version is the generation in `manifest.json`; the dataset is in "
         f"[{DATA_CARD}]({DATA_CARD}).",
         "## What it is for",
-        "Finding advertisers that are about to become inactive, and setting reachable targets for them. It is fitted to "
+        "Finding advertisers that are about to become inactive, and setting reachable targets for them. It is "
+        "fitted to "
         "how advertisers behaved, not to what would help them: whether an incentive works is a question for an "
         "experiment, and a forecast is no reason to treat an advertiser worse.",
         "## What it says",
@@ -80,9 +81,11 @@ def _model_card(
         f"The weights are those of the best validation loss, {state.best_loss:.4f}. Errors on the test period, beside "
         "simple forecasts, are in the run's evaluation and report; they are not known when a model is trained.",
         "## Limits",
-        f"- Scenarios that training has not seen ({', '.join(spec.scenarios)} it has) are forecast from their attributes "
+        f"- Scenarios that training has not seen ({', '.join(spec.scenarios)} it has) are forecast from their "
+        "attributes "
         "alone.\n"
-        "- It is as good as yesterday's world: festivals, price changes and new rules that training days do not hold are "
+        "- It is as good as yesterday's world: festivals, price changes and new rules that training days do not "
+        "hold are "
         "not in it. Feature days carry their drift from training in their manifests; above "
         f"{LARGE} (PSI) train again.\n"
         "- One seed and one period: the same config with another seed gives somewhat other forecasts.",
@@ -96,7 +99,8 @@ def _data_card(spec: DatasetSpec, dataset: Manifest) -> str:
     return _page(
         f"# Data card: {content.get('run', 'dataset')} {dataset.generation}",
         f"A row is an advertiser in a scenario on an as-of day: {spec.sequence_length} days of history, "
-        f"{spec.availability_lag_days} days of lag, and what happened in the {spec.horizon} days after. Days are laid in "
+        f"{spec.availability_lag_days} days of lag, and what happened in the {spec.horizon} days after. Days "
+        "are laid in "
         f"{spec.timezone}. Built {dataset.created_at}; features {spec.feature_fingerprint}.",
         "## Rows",
         _table(

@@ -149,7 +149,8 @@ def publish_model(
 ) -> Manifest:
     """Publish the best weights with all that predicting needs; readers see all of it or the previous model.
 
-    ``cards``: pages for people, by file name (:mod:`training.cards`); copies of the live model's lie beside its manifest.
+    ``cards``: pages for people, by file name (:mod:`training.cards`); copies of the live model's lie beside its
+    manifest.
     """
     folder, generation = Folder.at(location), new_generation()
     weights = snapshot.best if snapshot.best is not None else snapshot.model

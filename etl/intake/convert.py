@@ -124,9 +124,7 @@ def _facts(
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def _snapshots(
-    table: InputTable, guess: Guess, first: datetime.date, *, as_text: bool
-) -> Iterator[pa.RecordBatch]:
+def _snapshots(table: InputTable, guess: Guess, first: datetime.date, *, as_text: bool) -> Iterator[pa.RecordBatch]:
     zone = ZoneInfo("UTC")
     for batch in batches(open_table(table.path), table.path):
         columns = _columns(table, batch, guess, zone, as_text=as_text)

@@ -110,7 +110,8 @@ def _advertiser(tables: Sequence[InputTable]) -> str:
     if not ranked:
         known = sorted({name for table in tables for name in table.columns})
         raise UserError(
-            f"no column looks like the advertiser's id (whose future is forecast) among {known}: say --advertiser COLUMN"
+            f"no column looks like the advertiser's id (whose future is forecast) among {known}: say "
+            "--advertiser COLUMN"
         )
     return ranked[0]
 

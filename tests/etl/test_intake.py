@@ -150,7 +150,7 @@ def test_what_cannot_be_guessed_names_the_option(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="which column is the advertiser, 'left_id' or 'right_id'"):
         guess_roles([twins])
     lonely = csv(tmp_path, "u", "seller_id,day,n", "1,2024-01-01,1", "2,2024-01-01,2", "1,2024-01-02,2")
-    with pytest.raises(UserError, match="no column looks like the scenario.*--scenario COLUMN"):
+    with pytest.raises(UserError, match=r"no column looks like the scenario.*--scenario COLUMN"):
         guess_roles([lonely])
 
 

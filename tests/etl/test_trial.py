@@ -35,5 +35,5 @@ def test_the_spec_is_the_builds_and_the_samples_are_near(spark: SparkSession, wo
 def test_nobody_to_learn_from(spark: SparkSession, world: World, tmp_path: Path) -> None:
     world.write(tmp_path / "raw")
     config = make_config(SHAPE, split=SPLIT, population=world.config.population.model_dump() | {"min_active_days": 6})
-    with pytest.raises(UserError, match="no advertiser is active on population.min_active_days = 6 of the 5 days"):
+    with pytest.raises(UserError, match=r"no advertiser is active on population\.min_active_days = 6 of the 5 days"):
         try_build(spark, config, raw=str(tmp_path / "raw"))

@@ -3,8 +3,9 @@
 (a) *Does the incentive help?* A model selects; the selected are randomised into incentive and holdout.
 (b) *Which model selects better?* **All** advertisers are randomised before anything is selected; in each arm its model
     selects with the same budget; whole arms are compared, the selected and the others.
-(c) What Table 6 of the paper does: two models select from everybody, and the two selected groups are compared. The groups
-    differ before anything happens to them, because selecting those who will be inactive is what the models are for.
+(c) What Table 6 of the paper does: two models select from everybody, and the two selected groups are compared. The
+    groups differ before anything happens to them, because selecting those who will be inactive is what the models
+    are for.
 
 Letters: N advertisers, S scenarios, C covariates. The unit is the advertiser, in all scenarios together.
 """
@@ -149,8 +150,8 @@ def selected_groups(
 ) -> Mapping[str, tuple[Effect, float]]:
     """Comparison (c) of the two models' selected groups, second - first: what it says, and the models' true difference.
 
-    The true difference is that of the effects on the two groups: 0 where nobody gets an incentive. Advertisers that both
-    models select are in both groups.
+    The true difference is that of the effects on the two groups: 0 where nobody gets an incentive. Advertisers that
+    both models select are in both groups.
     """
     groups = [select(market.forecasts[model], market.eligible, budgets) for model in models]
     rows = [np.flatnonzero(group.any(axis=1)) for group in groups]

@@ -8,7 +8,16 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.experiments.designs import MEASURES, WEEK, Experiment, Market, holdout, select, selected_groups, whole_arms
+from training.experiments.designs import (
+    MEASURES,
+    WEEK,
+    Experiment,
+    Market,
+    holdout,
+    select,
+    selected_groups,
+    whole_arms,
+)
 from training.experiments.effects import Effect
 from training.experiments.power import detectable_effect, units_needed
 from training.report.plots import PALETTE, STYLE, to_svg
@@ -35,27 +44,31 @@ def write_exhibit(
         holdout(market, models[1], budgets=budgets, salt=f"{salt} holdout"),
         whole_arms(market, models, budgets=budgets, salt=f"{salt} arms"),
     )
-    groups = {
-        has: selected_groups(market, models, budgets=budgets, has_incentive=has) for has in (True, False)
-    }
+    groups = {has: selected_groups(market, models, budgets=budgets, has_incentive=has) for has in (True, False)}
     lines = {measure: list(_lines(measure, help_, better, groups)) for measure in MEASURES}
     page = [
         "# Two experiments whose truth is known",
         f"Made by `{command}`: {len(market.advertisers):,} advertisers of the synthetic platform "
-        "([docs/synthetic_world.md](../../synthetic_world.md)), one week, an incentive that makes idle days active with "
-        "a chance that depends on the advertiser's hidden engagement. What it adds is known for every pair, which no real "
-        f"platform tells. Each model has a budget of {sum(budgets):,} pairs, a fifth of those eligible in each scenario; "
+        "([docs/synthetic_world.md](../../synthetic_world.md)), one week, an incentive that makes idle days "
+        "active with "
+        "a chance that depends on the advertiser's hidden engagement. What it adds is known for every pair, "
+        "which no real "
+        f"platform tells. Each model has a budget of {sum(budgets):,} pairs, a fifth of those eligible in each "
+        "scenario; "
         f"`{models[0]}` selects those least active last week, `{models[1]}` those with the lowest fitted forecast.",
         "![effects, intervals and truths](effects.svg)",
         "## (a) Does the incentive help?",
-        "The model selects; advertisers with a selected pair are dealt to incentive and holdout, half each, by a stable "
+        "The model selects; advertisers with a selected pair are dealt to incentive and holdout, half each, by "
+        "a stable "
         "hash within strata of scenario and scale. Active rate is over the selected pairs, ARPU over all scenarios.",
         _plan(market, select(market.forecast_before, market.eligible, budgets)),
         _ratio(help_),
         _table(help_),
         "## (b) Which model selects better?",
-        "All advertisers are dealt to two arms **before** anything is selected. In each arm its model selects with half "
-        "of the budget, everybody selected gets the incentive, and whole arms are compared, selected and not. The truth "
+        "All advertisers are dealt to two arms **before** anything is selected. In each arm its model selects "
+        "with half "
+        "of the budget, everybody selected gets the incentive, and whole arms are compared, selected and not. "
+        "The truth "
         "is of either model selecting from everybody.",
         _ratio(better),
         _table(better),
@@ -63,8 +76,10 @@ def write_exhibit(
         + _needed(better)
         + " The interval says how little one week and this platform can tell, and it is right about that.",
         "## (c) Why the two selected groups must not be compared",
-        "Table 6 of the paper sets the active rate and ARPU of the advertisers that one model selected beside those that "
-        "another selected. Here the same, with the incentive for both groups, and with **no incentive at all**, where the "
+        "Table 6 of the paper sets the active rate and ARPU of the advertisers that one model selected beside "
+        "those that "
+        "another selected. Here the same, with the incentive for both groups, and with **no incentive at all**, "
+        "where the "
         "truth is 0:",
         _group_table(groups),
         _why(groups, models),
@@ -99,7 +114,8 @@ def _plan(market: Market, chosen: np.ndarray) -> str:
     smallest = detectable_effect(deviation=deviation, units=units)
     return (
         f"*Power*, beforehand: of those that the model would have selected a week earlier, the active rate then had a "
-        f"deviation of {deviation:.2f} between advertisers; {units:,} find a true effect of {smallest:.3f} with a chance of "
+        f"deviation of {deviation:.2f} between advertisers; {units:,} find a true effect of {smallest:.3f} with "
+        "a chance of "
         f"80 %; one of {WANTED} needs {units_needed(deviation=deviation, difference=WANTED):,}."
     )
 
@@ -142,9 +158,11 @@ def _why(groups: Groups, models: tuple[str, str]) -> str:
     direction = "less" if found.difference < 0 else "more"
     verdict = "an interval that leaves out 0" if found.is_significant else "an interval that happens to hold 0"
     return (
-        f"Without any incentive the group of `{models[1]}` is {abs(found.difference):.1%} of the days {direction} active "
+        f"Without any incentive the group of `{models[1]}` is {abs(found.difference):.1%} of the days "
+        f"{direction} active "
         f"than that of `{models[0]}`, with {verdict}, although nothing was done to either. The difference is the "
-        "selection: a better model finds those who will be *less* active, so its group looks worse the better it is, and "
+        "selection: a better model finds those who will be *less* active, so its group looks worse the better "
+        "it is, and "
         "a model that selects by chance looks best. The incentive's own part is lost in it. Randomisation must come "
         "before selection (b), or between those already selected (a); then the groups differ by the treatment alone. "
         "CUPED narrows an interval and cannot mend this: covariates that are balanced by chance are what it needs."

@@ -1,8 +1,8 @@
 """An incentive on the synthetic platform, whose effect on every pair is known: for trying out experiments.
 
-Letters: N advertisers, S scenarios. A week is the 7 days after the as-of day. The incentive is part of the experiment and
-not of the frozen world: a day of the week on which a pair shows nothing becomes an active one with a chance that depends
-on the advertiser's hidden engagement, and then brings what the pair's active days brought before.
+Letters: N advertisers, S scenarios. A week is the 7 days after the as-of day. The incentive is part of the
+experiment and not of the frozen world: a day of the week on which a pair shows nothing becomes an active one with a
+chance that depends on the advertiser's hidden engagement, and then brings what the pair's active days brought before.
 """
 
 import datetime
