@@ -7,6 +7,8 @@ from training.experiments.designs import Market
 
 NAIVE, FITTED = "last week", "fitted"
 SCALE_BANDS, BUDGET_PART = 3, 5
+CAPPED_AT = 0.99
+"""Quantile of the spend of the week before."""
 LAST_40_DAYS = SPANS.index(40)
 
 
@@ -17,6 +19,7 @@ def make_market(advertisers: int, *, seed: int) -> Market:
     # From one model for everybody, whatever arm they come to.
     expected = (fitted * platform.eligible).sum(axis=1)
     spent = platform.spend_before.sum(axis=1)
+    cap = float(np.quantile(spent, CAPPED_AT))
     return Market(
         advertisers=[str(advertiser) for advertiser in platform.advertiser],
         strata=_strata(platform),
@@ -24,7 +27,7 @@ def make_market(advertisers: int, *, seed: int) -> Market:
         forecasts={NAIVE: platform.last_week.astype(float), FITTED: fitted},
         covariates={
             "active rate": np.stack([expected / np.maximum(platform.eligible.sum(axis=1), 1), np.log1p(spent)], axis=1),
-            "ARPU": np.stack([spent, expected], axis=1),
+            "ARPU": np.stack([np.minimum(spent, cap), expected], axis=1),
         },
         last_week=platform.last_week.astype(float),
         forecast_before=before,
@@ -32,6 +35,7 @@ def make_market(advertisers: int, *, seed: int) -> Market:
         spend=platform.spend,
         added_active=platform.added_active.astype(float),
         added_spend=platform.added_spend,
+        cap=cap,
     )
 
 

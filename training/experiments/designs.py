@@ -20,7 +20,7 @@ from training.experiments.assignment import SCHEMA, Arm, enrol, sample_ratio_p
 from training.experiments.effects import Effect, effect
 
 WEEK = 7
-MEASURES = {"active rate": "of the week's days", "ARPU": "yuan a week"}
+MEASURES = {"active rate": "of the week's days", "ARPU": "yuan a week, capped"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,9 @@ class Market:
     spend: Float[np.ndarray, "N S"]
     added_active: Float[np.ndarray, "N S"]
     added_spend: Float[np.ndarray, "N S"]
+    cap: float
+    """What an advertiser's spend of a week counts at most. Set beforehand: without it a few advertisers are the mean,
+    and an interval depends on the arm that they are dealt to."""
 
     def part(self, rows: np.ndarray) -> "Market":
         """Some of the advertisers."""
@@ -50,14 +53,15 @@ class Market:
             strata=[self.strata[row] for row in rows],
             forecasts={name: values[rows] for name, values in self.forecasts.items()},
             covariates={name: values[rows] for name, values in self.covariates.items()},
+            cap=self.cap,
             **{name: getattr(self, name)[rows] for name in _ARRAYS},
         )
 
     def outcome(self, measure: str, treated: Bool[np.ndarray, "N S"], pairs: Bool[np.ndarray, "N S"]) -> np.ndarray:
-        """[N]: active rate over ``pairs``, or spend over all scenarios, where ``treated`` pairs get the incentive."""
+        """[N]: active rate over ``pairs``, or capped spend over all scenarios; ``treated`` pairs get the incentive."""
         if measure == "ARPU":
             spent: np.ndarray = (self.spend + treated * self.added_spend).sum(axis=1)
-            return spent
+            return np.minimum(spent, self.cap)
         days = (self.active + treated * self.added_active) * pairs
         rate: np.ndarray = days.sum(axis=1) / (WEEK * np.maximum(pairs.sum(axis=1), 1))
         return rate

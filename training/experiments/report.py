@@ -60,7 +60,8 @@ def write_exhibit(
         "## (a) Does the incentive help?",
         "The model selects; advertisers with a selected pair are dealt to incentive and holdout, half each, by "
         "a stable "
-        "hash within strata of scenario and scale. Active rate is over the selected pairs, ARPU over all scenarios.",
+        "hash within strata of scenario and scale. Active rate is over the selected pairs, ARPU over all "
+        f"scenarios, an advertiser counting {market.cap:,.0f} yuan at most (the 99 % quantile of the week before).",
         _plan(market, select(market.forecast_before, market.eligible, budgets)),
         _ratio(help_),
         _table(help_),
