@@ -37,8 +37,7 @@ def _print(trial: Trial, config: RunConfig, parameters: int, step_seconds: float
     print(f"  tasks      {', '.join(spec.task_names)}")
     print(
         f"  features   {len(spec.performance)} performance, {len(spec.behavior)} behavior, {len(spec.profile)} "
-        "profile, "
-        f"{len(spec.scenario_attributes)} scenario"
+        f"profile, {len(spec.scenario_attributes)} scenario"
     )
     for split, (first, last, count) in trial.as_of_days.items():
         print(f"  {split:<10} {first} .. {last}, {count} days, about {trial.samples[split]:,} samples")

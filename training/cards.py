@@ -50,14 +50,13 @@ def _model_card(
         f"{spec.sequence_length} days up to it. Its version is the generation in `manifest.json`; the dataset is in "
         f"[{DATA_CARD}]({DATA_CARD}).",
         "## What it is for",
-        "Finding advertisers that are about to become inactive, and setting reachable targets for them. It is "
-        "fitted to "
-        "how advertisers behaved, not to what would help them: whether an incentive works is a question for an "
+        "Finding advertisers that are about to become inactive, and setting reachable targets for them. It is fitted "
+        "to how advertisers behaved, not to what would help them: whether an incentive works is a question for an "
         "experiment, and a forecast is no reason to treat an advertiser worse.",
         "## What it says",
         _table(("task", "kind", "unit", "zero below", "scale"), (_rule(task, rules) for task in spec.tasks)),
-        "`<task>_mean` is the expected value, `<task>_point` is aimed at small absolute errors (0 below the threshold, "
-        "else the scale times the forecast; both fitted on validation), `<task>_smape` at SMAPE.",
+        "`<task>_mean` is the expected value, `<task>_point` is aimed at small absolute errors (0 below the "
+        "threshold, else the scale times the forecast; both fitted on validation), `<task>_smape` at SMAPE.",
         "## How it was trained",
         _table(
             ("", ""),
@@ -99,9 +98,8 @@ def _data_card(spec: DatasetSpec, dataset: Manifest) -> str:
     return _page(
         f"# Data card: {content.get('run', 'dataset')} {dataset.generation}",
         f"A row is an advertiser in a scenario on an as-of day: {spec.sequence_length} days of history, "
-        f"{spec.availability_lag_days} days of lag, and what happened in the {spec.horizon} days after. Days "
-        "are laid in "
-        f"{spec.timezone}. Built {dataset.created_at}; features {spec.feature_fingerprint}.",
+        f"{spec.availability_lag_days} days of lag, and what happened in the {spec.horizon} days after. Days are laid "
+        f"in {spec.timezone}. Built {dataset.created_at}; features {spec.feature_fingerprint}.",
         "## Rows",
         _table(
             ("split", "as-of days", "rows", *spec.scenarios),

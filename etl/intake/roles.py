@@ -110,8 +110,8 @@ def _advertiser(tables: Sequence[InputTable]) -> str:
     if not ranked:
         known = sorted({name for table in tables for name in table.columns})
         raise UserError(
-            f"no column looks like the advertiser's id (whose future is forecast) among {known}: say "
-            "--advertiser COLUMN"
+            f"no column looks like the advertiser's id (whose future is forecast) among {known}: say --advertiser "
+            "COLUMN"
         )
     return ranked[0]
 
@@ -133,8 +133,8 @@ def _scenario(tables: Sequence[InputTable], advertiser: str, given: Mapping[str,
                 candidates[column.name] = column
     if not candidates:
         raise UserError(
-            "no column looks like the scenario (2 to "
-            f"{MOST_SCENARIOS} words beside the advertiser, such as a channel or a department): say --scenario COLUMN"
+            f"no column looks like the scenario (2 to {MOST_SCENARIOS} words beside the advertiser, such as a channel "
+            "or a department): say --scenario COLUMN"
         )
     return min(candidates, key=lambda name: (name not in keys, _hint(name, SCENARIOS), candidates[name].distinct))
 

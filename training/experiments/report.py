@@ -49,39 +49,32 @@ def write_exhibit(
     page = [
         "# Two experiments whose truth is known",
         f"Made by `{command}`: {len(market.advertisers):,} advertisers of the synthetic platform "
-        "([docs/synthetic_world.md](../../synthetic_world.md)), one week, an incentive that makes idle days "
-        "active with "
-        "a chance that depends on the advertiser's hidden engagement. What it adds is known for every pair, "
-        "which no real "
-        f"platform tells. Each model has a budget of {sum(budgets):,} pairs, a fifth of those eligible in each "
-        "scenario; "
-        f"`{models[0]}` selects those least active last week, `{models[1]}` those with the lowest fitted forecast.",
+        "([docs/synthetic_world.md](../../synthetic_world.md)), one week, an incentive that makes idle days active "
+        "with a chance that depends on the advertiser's hidden engagement. What it adds is known for every pair, "
+        f"which no real platform tells. Each model has a budget of {sum(budgets):,} pairs, a fifth of those eligible "
+        f"in each scenario; `{models[0]}` selects those least active last week, `{models[1]}` those with the lowest "
+        "fitted forecast.",
         "![effects, intervals and truths](effects.svg)",
         "## (a) Does the incentive help?",
-        "The model selects; advertisers with a selected pair are dealt to incentive and holdout, half each, by "
-        "a stable "
-        "hash within strata of scenario and scale. Active rate is over the selected pairs, ARPU over all "
+        "The model selects; advertisers with a selected pair are dealt to incentive and holdout, half each, by a "
+        "stable hash within strata of scenario and scale. Active rate is over the selected pairs, ARPU over all "
         f"scenarios, an advertiser counting {market.cap:,.0f} yuan at most (the 99 % quantile of the week before).",
         _plan(market, select(market.forecast_before, market.eligible, budgets)),
         _ratio(help_),
         _table(help_),
         "## (b) Which model selects better?",
-        "All advertisers are dealt to two arms **before** anything is selected. In each arm its model selects "
-        "with half "
-        "of the budget, everybody selected gets the incentive, and whole arms are compared, selected and not. "
-        "The truth "
-        "is of either model selecting from everybody.",
+        "All advertisers are dealt to two arms **before** anything is selected. In each arm its model selects with "
+        "half of the budget, everybody selected gets the incentive, and whole arms are compared, selected and not. "
+        "The truth is of either model selecting from everybody.",
         _ratio(better),
         _table(better),
         "Most of an arm is not selected, so a difference between models is small on the arm's scale: "
         + _needed(better)
         + " The interval says how little one week and this platform can tell, and it is right about that.",
         "## (c) Why the two selected groups must not be compared",
-        "Table 6 of the paper sets the active rate and ARPU of the advertisers that one model selected beside "
-        "those that "
-        "another selected. Here the same, with the incentive for both groups, and with **no incentive at all**, "
-        "where the "
-        "truth is 0:",
+        "Table 6 of the paper sets the active rate and ARPU of the advertisers that one model selected beside those "
+        "that another selected. Here the same, with the incentive for both groups, and with **no incentive at all**, "
+        "where the truth is 0:",
         _group_table(groups),
         _why(groups, models),
     ]
@@ -114,10 +107,9 @@ def _plan(market: Market, chosen: np.ndarray) -> str:
     deviation, units = float(rates.std()), int(rows.sum())
     smallest = detectable_effect(deviation=deviation, units=units)
     return (
-        f"*Power*, beforehand: of those that the model would have selected a week earlier, the active rate then had a "
-        f"deviation of {deviation:.2f} between advertisers; {units:,} find a true effect of {smallest:.3f} with "
-        "a chance of "
-        f"80 %; one of {WANTED} needs {units_needed(deviation=deviation, difference=WANTED):,}."
+        "*Power*, beforehand: of those that the model would have selected a week earlier, the active rate then had a "
+        f"deviation of {deviation:.2f} between advertisers; {units:,} find a true effect of {smallest:.3f} with a "
+        f"chance of 80 %; one of {WANTED} needs {units_needed(deviation=deviation, difference=WANTED):,}."
     )
 
 
@@ -159,14 +151,13 @@ def _why(groups: Groups, models: tuple[str, str]) -> str:
     direction = "less" if found.difference < 0 else "more"
     verdict = "an interval that leaves out 0" if found.is_significant else "an interval that happens to hold 0"
     return (
-        f"Without any incentive the group of `{models[1]}` is {abs(found.difference):.1%} of the days "
-        f"{direction} active "
-        f"than that of `{models[0]}`, with {verdict}, although nothing was done to either. The difference is the "
-        "selection: a better model finds those who will be *less* active, so its group looks worse the better "
-        "it is, and "
-        "a model that selects by chance looks best. The incentive's own part is lost in it. Randomisation must come "
-        "before selection (b), or between those already selected (a); then the groups differ by the treatment alone. "
-        "CUPED narrows an interval and cannot mend this: covariates that are balanced by chance are what it needs."
+        f"Without any incentive the group of `{models[1]}` is {abs(found.difference):.1%} of the days {direction} "
+        f"active than that of `{models[0]}`, with {verdict}, although nothing was done to either. The difference is "
+        "the selection: a better model finds those who will be *less* active, so its group looks worse the better it "
+        "is, and a model that selects by chance looks best. The incentive's own part is lost in it. Randomisation "
+        "must come before selection (b), or between those already selected (a); then the groups differ by the "
+        "treatment alone. CUPED narrows an interval and cannot mend this: covariates that are balanced by chance are "
+        "what it needs."
     )
 
 
