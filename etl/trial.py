@@ -135,5 +135,5 @@ def _samples(
         .where(F.col("count") >= population.min_active_days)
     )
     if (population.train if split == "train" else population.evaluate) == "own":
-        return pairs.count() * len(days)
-    return pairs.select("advertiser_id").distinct().count() * len(live) * len(days)
+        return int(pairs.count()) * len(days)
+    return int(pairs.select("advertiser_id").distinct().count()) * len(live) * len(days)

@@ -37,7 +37,7 @@ def measure_step(model: ModelConfig, config: TrainConfig, spec: DatasetSpec) -> 
     seconds = []
     for _ in range(2):
         started = time.monotonic()
-        module(batch).sum().backward()
+        module(batch).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.monotonic() - started)

@@ -216,7 +216,7 @@ class _Fold:
 
 def _written_digits(texts: pa.Array) -> int:
     found = pc.utf8_length(pc.struct_field(pc.extract_regex(texts, r"\.(?P<digits>\d+)$"), "digits"))
-    return pc.max(found).as_py() or 0
+    return int(pc.max(found).as_py() or 0)
 
 
 def _needed_digits(values: pa.Array) -> int:

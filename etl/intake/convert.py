@@ -8,6 +8,7 @@ import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -57,7 +58,10 @@ def write_raw(tables: list[InputTable], guess: Guess, folder: Path, *, timezone:
     """
     zone = ZoneInfo(timezone)
     as_text = any(t.columns[guess.advertiser].kind == "text" for t in tables if t.has(guess.advertiser))
-    facts, spans, first_seen, joined = [], [], dict[str, datetime.date](), dict[object, datetime.date]()
+    facts: list[Facts] = []
+    spans: list[tuple[datetime.date, datetime.date]] = []
+    first_seen: dict[str, datetime.date] = {}
+    joined: dict[str | int, datetime.date] = {}
     pairs = 0
     for table in tables:
         role = guess.roles[table.name]
@@ -193,13 +197,13 @@ def _in(values: pa.ChunkedArray, timezone: str) -> pa.ChunkedArray:
     return values.cast(pa.timestamp("us", timezone))
 
 
-def _earliest(days: dict, keys: pa.Table, key: str) -> None:  # type: ignore[type-arg]
+def _earliest(days: dict[Any, datetime.date], keys: pa.Table, key: str) -> None:
     for row in keys.group_by(key).aggregate([(DAY, "min")]).to_pylist():
         if row[key] is not None:
             days[row[key]] = min(days.get(row[key], row[f"{DAY}_min"]), row[f"{DAY}_min"])
 
 
-def _write_days(target: Path, key: str, kind: pa.DataType, days: dict) -> None:  # type: ignore[type-arg]
+def _write_days(target: Path, key: str, kind: pa.DataType, days: dict[Any, datetime.date]) -> None:
     ids = sorted(days)
     table = pa.table({key: pa.array(ids, kind), DAY: pa.array([days[name] for name in ids], pa.date32())})
     _write(target, iter(table.to_batches()))

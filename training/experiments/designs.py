@@ -60,8 +60,8 @@ class Market:
     def outcome(self, measure: str, treated: Bool[np.ndarray, "N S"], pairs: Bool[np.ndarray, "N S"]) -> np.ndarray:
         """[N]: active rate over ``pairs``, or capped spend over all scenarios; ``treated`` pairs get the incentive."""
         if measure == "ARPU":
-            spent: np.ndarray = (self.spend + treated * self.added_spend).sum(axis=1)
-            return np.minimum(spent, self.cap)
+            spent: np.ndarray = np.minimum((self.spend + treated * self.added_spend).sum(axis=1), self.cap)
+            return spent
         days = (self.active + treated * self.added_active) * pairs
         rate: np.ndarray = days.sum(axis=1) / (WEEK * np.maximum(pairs.sum(axis=1), 1))
         return rate
