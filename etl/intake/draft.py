@@ -223,7 +223,7 @@ def _attributes(table: InputTable, leave_out: tuple[str | None, ...]) -> Iterato
         elif column.kind == "bool" or (column.kind in ("text", "int") and column.distinct <= table.rows / 2):
             yield f"{_fresh(column.name, names)} = {{ expr = {expr} }}"
         else:
-            yield f"# not used: {column.name} ({column.kind}, {column.distinct:,} different values)"
+            yield f"# not used: {column.name!r} ({column.kind}, {column.distinct:,} different values)"
 
 
 def _tasks(measures: list[_Measure], performance: Facts) -> Iterator[str]:
