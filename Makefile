@@ -16,6 +16,7 @@ export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help demo search compare exhibits test lint unit test-cluster test-faults petastorm readme venv venv-petastorm wheel clean
+.PHONY: docs experiments bench-experiments bench-select
 .PHONY: bench-etl bench-train bench-predict bench-readers bench-scaling cluster-secrets cluster-demo cluster-daily
 
 help: ## this list
@@ -46,7 +47,7 @@ test-faults: venv ## processes killed, disks full, files damaged, stores gone: 2
 petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 	@PYTHONPATH=. $(PETASTORM)/bin/python -m pytest tests/training/test_readers.py -m "not ray"
 
-readme: venv ## the README's commands, with a reduced demo
+readme: venv ## the README's commands with a reduced demo, and docs/bring_your_own_data.md
 	@$(BIN)/python -m pytest -m readme
 
 search: venv ## the missing trials of a study's hyperparameter search, each saved when finished
@@ -57,6 +58,18 @@ compare: venv ## the missing cells of a study (CONFIG=jobs/configs/studies/archi
 
 exhibits: venv ## tables and pictures of a study, from the cells that are finished
 	@$(BIN)/python -m jobs.exhibits --config $(CONFIG) $(foreach s,$(SET),--set $(s)) $(ARGS)
+
+experiments: venv ## two experiments whose truth is known, as docs/exhibits/experiments (a minute)
+	@$(BIN)/python -m jobs.experiments --out docs/exhibits/experiments $(ARGS)
+
+docs: venv ## the API reference, from the docstrings, in out/docs (a warning is an error)
+	@$(BIN)/python -W error::UserWarning -m pdoc -o out/docs --docformat google m2m_model etl training jobs '!training.readers.petastorm'
+
+bench-experiments: venv ## how often intervals cover the truth in 1,000 experiments per design (10 minutes)
+	@$(BIN)/python -m benchmarks.experiments $(ARGS)
+
+bench-select: venv ## nine million predictions to a list (3 minutes)
+	@$(BIN)/python -m benchmarks.select $(ARGS)
 
 bench-readers: venv venv-petastorm ## the readers against each other, HF datasets and tensors in memory (5 minutes)
 	@$(BIN)/python -m benchmarks.readers.run --petastorm $(PETASTORM)/bin/python $(ARGS)

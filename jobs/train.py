@@ -8,6 +8,7 @@ from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.model import parameter_count
 from m2m_model.zoo.registry import build_model
+from training.cards import cards
 from training.checkpoint import publish_model, run_content
 from training.cluster import connected
 from training.dataset import label_statistics, open_split
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         content=job.content,
         rules=rules,
         grace_seconds=config.predict.grace_seconds,
+        cards=cards(spec=spec, dataset=manifest, snapshot=snapshot, content=job.content, rules=rules, parameters=size),
     )
     if tracker is not None:
         track_model(tracker, Folder.at(out), published)

@@ -145,8 +145,13 @@ def publish_model(
     content: Mapping[str, Any],
     rules: ForecastRules,
     grace_seconds: float,
+    cards: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Publish the best weights with all that predicting needs; readers see all of it or the previous model."""
+    """Publish the best weights with all that predicting needs; readers see all of it or the previous model.
+
+    ``cards``: pages for people, by file name (:mod:`training.cards`); copies of the live model's lie beside its
+    manifest.
+    """
     folder, generation = Folder.at(location), new_generation()
     weights = snapshot.best if snapshot.best is not None else snapshot.model
     training = {
@@ -161,13 +166,16 @@ def publish_model(
         TRAINING: _json_bytes(training),
         FORECAST_RULES: _json_bytes(rules.model_dump(mode="json")),
     }
+    pages = {name: text.encode() for name, text in (cards or {}).items()}
     entries: list[FileEntry] = []
-    for name, data in files.items():
+    for name, data in (files | pages).items():
         entry = folder.write_bytes(data_path(generation, name), data)
         entries.append(entry.model_copy(update={"partition": {"role": name}}))
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     manifest = Manifest(kind=KIND, generation=generation, created_at=created, files=tuple(entries))
     publish(folder, manifest)
+    for name, data in pages.items():
+        folder.replace_bytes(name, data)
     remove_superseded(folder, live=generation, grace_seconds=grace_seconds)
     return manifest
 

@@ -14,6 +14,8 @@ from m2m_model.contracts.spec import DatasetSpec
 from training.engagement.config import ListConfig
 from training.engagement.stretch import stretch_targets
 
+SEPARATOR = "\x1f"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Obstacles:
@@ -68,11 +70,11 @@ class Selection:
 
     def _pass_over(self, rows: pa.Table, small: pa.BooleanArray) -> pa.Table:
         advertisers = rows["advertiser_id"].cast(pa.string())
-        pairs = zip(advertisers.to_pylist(), rows["scenario_id"].to_pylist(), strict=True)
-        cooling = self.obstacles.cooling
+        pairs = pc.binary_join_element_wise(advertisers, rows["scenario_id"], SEPARATOR)
+        cooling = pa.array([SEPARATOR.join(pair) for pair in self.obstacles.cooling], pa.string())
         barred = {
             "excluded": pc.is_in(advertisers, value_set=self.obstacles.excluded).to_numpy(),
-            "cooling down": np.array([pair in cooling for pair in pairs] if cooling else [False] * len(rows), bool),
+            "cooling down": pc.is_in(pairs, value_set=cooling).to_numpy(),
             "too small": small.to_numpy(zero_copy_only=False),
         }
         keep = np.ones(len(rows), bool)

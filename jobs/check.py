@@ -1,0 +1,56 @@
+"""A config and its data, checked as a build would and no dataset made; how large it will be, and how long it takes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from etl.session import build_session
+from etl.trial import Trial, try_build
+from jobs.config import RunConfig, run_job
+from training.estimate import measure_step
+
+MINUTE, MEGABYTE = 60.0, 1e6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's TOML file")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    arguments = parser.parse_args(argv)
+    config = RunConfig.read(arguments.config, arguments.overrides)
+    spark = build_session(config.spark, app_name=f"{config.run.name}: check")
+    try:
+        trial = try_build(spark, config, raw=config.run.path("raw"))
+    finally:
+        spark.stop()
+    parameters, seconds = measure_step(config.model, config.train, trial.spec)
+    print(f"{arguments.config}: config and data are sound")
+    _print(trial, config, parameters, seconds)
+    return 0
+
+
+def _print(trial: Trial, config: RunConfig, parameters: int, step_seconds: float) -> None:
+    spec, cores = trial.spec, os.cpu_count() or 1
+    print(f"  scenarios  {', '.join(spec.scenarios)}")
+    print(f"  tasks      {', '.join(spec.task_names)}")
+    print(
+        f"  features   {len(spec.performance)} performance, {len(spec.behavior)} behavior, {len(spec.profile)} "
+        f"profile, {len(spec.scenario_attributes)} scenario"
+    )
+    for split, (first, last, count) in trial.as_of_days.items():
+        print(f"  {split:<10} {first} .. {last}, {count} days, about {trial.samples[split]:,} samples")
+    if trial.dropped:
+        print(f"  dropped    {trial.dropped} rows, as [checks] says")
+    rows, batch = trial.samples["train"] * config.train.epochs, config.train.batch_size
+    training = rows / batch * step_seconds / config.cluster.workers
+    print(f"  size       about {trial.bytes / MEGABYTE:,.1f} MB of Parquet; model {parameters:,} parameters")
+    print(
+        f"  time       build about {trial.build_seconds(cores) / MINUTE:.1f} minutes on {cores} cores; training about "
+        f"{training / MINUTE:.1f} ({config.train.epochs} epochs, {step_seconds:.2f} s for a step of {batch} here)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main))
