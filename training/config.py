@@ -7,7 +7,9 @@ from pydantic import Field
 from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.locations import Location
+from training.dashboard.config import DashboardConfig
 from training.engagement.config import EngagementConfig
+from training.monitor.config import MonitorConfig
 
 Precision = Literal["fp32", "bf16"]
 
@@ -105,3 +107,5 @@ class TrainingConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     engagement: EngagementConfig = EngagementConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    dashboard: DashboardConfig = DashboardConfig()
