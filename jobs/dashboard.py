@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from jobs.config import RunConfig, argument_parser, run_job
 from jobs.exit_codes import ExitCode
-from m2m_model.contracts.store import MANIFEST, Folder
-from training.checkpoint import load_model
 from training.dashboard.build import build_dashboard
 from training.dashboard.read import Places
 
@@ -14,19 +12,17 @@ from training.dashboard.read import Places
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = argument_parser(__doc__).parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
-    location = config.run.path("model")
     built = build_dashboard(
         Places(
             features=config.run.path("features"),
             predictions=config.run.path("predictions"),
             daily=config.run.path("daily"),
             monitoring=config.run.path("monitoring"),
-            model=location,
+            model=config.run.path("model"),
             evaluation=config.run.path("evaluation"),
         ),
         config.run.path("dashboard"),
         name=config.run.name,
-        model=load_model(location) if Folder.at(location).exists(MANIFEST) else None,
         config=config.dashboard,
     )
     print(f"dashboard: {built.page}, {built.advertisers:,} advertisers")

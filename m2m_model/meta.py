@@ -162,24 +162,12 @@ class StaticAttention(nn.Module):
         *,
         unit: int = 0,
     ) -> Float[Tensor, "B N V"]:
-        return self.weights(experts, tasks, knowledge, runs, unit=unit) @ experts
-
-    def weights(
-        self,
-        experts: Float[Tensor, "B k V"],
-        tasks: Float[Tensor, "N V"],
-        knowledge: Float[Tensor, "Q S"],
-        runs: Runs | None = None,
-        *,
-        unit: int = 0,
-    ) -> Float[Tensor, "B N k"]:
-        """alpha of eq. 15: how much each expert view counts for each task."""
         of_expert, of_task = self.hidden.weight.chunk(2, dim=1)
         from_experts = experts @ of_expert.T
         from_tasks = functional.linear(tasks, of_task, self.hidden.bias)
         hidden = functional.leaky_relu(from_experts.unsqueeze(1) + from_tasks[None, :, None])
         alpha: Tensor = (hidden @ self.v).softmax(dim=-1)
-        return alpha
+        return alpha @ experts
 
 
 class MetaTower(nn.Module):

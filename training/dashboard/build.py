@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, below, new_generation
-from training.checkpoint import LoadedModel
+from training.checkpoint import LoadedModel, load_model
 from training.dashboard.advertisers import AdvertiserDay, read_advertisers, script
 from training.dashboard.config import DashboardConfig
 from training.dashboard.overview import overview
@@ -31,9 +31,7 @@ class Built:
     missing: list[str]
 
 
-def build_dashboard(
-    places: Places, out: str, *, name: str, model: LoadedModel | None, config: DashboardConfig
-) -> Built:
+def build_dashboard(places: Places, out: str, *, name: str, config: DashboardConfig) -> Built:
     """Write the dashboard into ``out``: data first, the pages that name it last, then the data before goes.
 
     Works with whatever is published, and says on the page what is not.
@@ -46,13 +44,22 @@ def build_dashboard(
             day = read_advertisers(
                 features=below(places.features, dt),
                 predictions=below(places.predictions, dt),
-                model=model,
+                model=_model(places.model, missing),
                 explained_rows=config.explained_rows,
             )
         except UserError as error:
             missing.append(str(error))
     written = write_dashboard(findings, day, out, name=name, missing=missing, per_file=config.advertisers_per_file)
     return Built(page=written, advertisers=0 if day is None else len(day.ids), missing=missing)
+
+
+def _model(location: str, missing: list[str]) -> LoadedModel | None:
+    try:
+        return load_model(location)
+    except UserError as error:
+        if str(error) not in missing:
+            missing.append(str(error))
+        return None
 
 
 def write_dashboard(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from m2m_model.batch import Batch
 from m2m_model.generated import per_row
+from m2m_model.meta import MetaAttention
 from m2m_model.zoo.m2m import M2M
 from training.checkpoint import LoadedModel
 from training.scoring import ROWS_AT_A_TIME, knowledge_order
@@ -24,12 +25,14 @@ class Explanation(NamedTuple):
 
 
 def explainable(model: LoadedModel) -> M2M | None:
-    """The part of a model that has attention and scenario knowledge; None of one that has not."""
-    return next((part for part in model.module.modules() if isinstance(part, M2M)), None)
+    """The part of a model that has generated attention and scenario knowledge; None of one that has not."""
+    parts = (part for part in model.module.modules() if isinstance(part, M2M))
+    return next((part for part in parts if isinstance(part.attention, MetaAttention)), None)
 
 
 def explain(m2m: M2M, batch: Batch) -> Explanation:
     """Attention and knowledge of every row, in the batch's order."""
+    assert isinstance(m2m.attention, MetaAttention)
     m2m.eval()
     order, attention, knowledge = knowledge_order(batch), [], []
     with torch.inference_mode():
