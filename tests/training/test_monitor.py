@@ -115,6 +115,7 @@ def make_day(folder: Path) -> Day:
     (folder / "dataset").mkdir()
     (folder / "dataset/spec.json").write_text(SPEC.to_json())
     trained = {"train": {name: (5,) * size for name, size in feature_sizes(SPEC).items()}}
+    trained["train"]["scenario.share"] = (5, 5, 0, 5)
     text = Histograms(feature_fingerprint=SPEC.feature_fingerprint, newest_days=7, splits=trained).model_dump_json()
     (folder / "dataset/histograms.json").write_text(text)
     made.publish()
@@ -172,6 +173,7 @@ def test_the_transform_is_uniform_for_a_calibrated_forecast_of_counts() -> None:
 
 def test_alerts_name_what_is_beyond_its_threshold(day: Day, capsys: pytest.CaptureFixture[str]) -> None:
     calm = [f"monitor.{key}=9.0" for key in ("nmae_over_naive", "smape_over_naive", "bias", "psi")]
+    calm += ["monitor.unseen=1.0"]
     calm += ["monitor.calibration=1.0", "monitor.activity=[0, 9]", "monitor.scenario_rows=[0, 9]"]
     assert day.run(*calm, "monitor.days_behind=7") == 0
     assert day.report().alerts == ()
@@ -187,6 +189,8 @@ def test_alerts_name_what_is_beyond_its_threshold(day: Day, capsys: pytest.Captu
     assert [alert.check for alert in day.report().alerts] == ["nmae_over_naive"]
     assert day.run(*calm, "monitor.days_behind=7", "monitor.calibration=0.0001") == 4
     assert {alert.check for alert in day.report().alerts} == {"calibration.units", "calibration.days"}
+    assert day.run(*calm[:4], *calm[5:], "monitor.days_behind=7") == 4
+    assert [alert.check for alert in day.report().alerts] == ["unseen.scenario.share"]
     assert day.run("monitor.biass=1") == 2
     assert "did you mean 'monitor.bias'?" in capsys.readouterr().err
 

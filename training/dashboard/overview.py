@@ -7,6 +7,8 @@ from typing import Any
 from m2m_model.contracts.drift import LARGE, MODERATE
 from training.dashboard.read import Findings, Night
 from training.metrics import HEADLINE, OVERALL
+from training.monitor.alerts import OF_A_DAY
+from training.monitor.report import Drift
 from training.monitor.scores import MODEL
 from training.report.tables import AIMED
 
@@ -93,24 +95,29 @@ def _reliability(night: Night) -> dict[str, Any]:
 
 
 def _drift(nights: list[Night]) -> dict[str, Any] | None:
-    measured = [night.report for night in nights if night.report.drift.psi]
+    measured = [(night.report.date, _comparable(night.report.drift)) for night in nights if night.report.drift.psi]
     if not measured:
         return None
-    newest = measured[-1].drift.psi
+    day, newest = measured[-1]
     return {
-        "day": str(measured[-1].date),
+        "day": str(day),
         "features": [[name, psi] for name, psi in list(newest.items())[:SHOWN_FEATURES]],
         "others": max(0, len(newest) - SHOWN_FEATURES),
         "bounds": [MODERATE, LARGE],
         "over_time": [
             {
-                "day": str(report.date),
-                "largest": max((psi for psi in report.drift.psi.values() if psi is not None), default=None),
-                "beyond": sum(psi is not None and psi > LARGE for psi in report.drift.psi.values()),
+                "day": str(date),
+                "largest": max((value for value in psi.values() if value is not None), default=None),
+                "beyond": sum(value is not None and value > LARGE for value in psi.values()),
             }
-            for report in measured
+            for date, psi in measured
         ],
     }
+
+
+def _comparable(drift: Drift) -> dict[str, float | None]:
+    """A day has one value of a scenario attribute per scenario: its PSI says nothing."""
+    return {name: psi for name, psi in drift.psi.items() if not name.startswith(OF_A_DAY)}
 
 
 def _inputs(nights: list[Night]) -> dict[str, Any] | None:

@@ -14,6 +14,8 @@ SNAPSHOTS = ("profile", "scenarios")
 AIMED = {"nmae": "point", "smape": "smape"}
 """The forecast that is aimed at a metric."""
 NAMED = 5
+OF_A_DAY = "scenario."
+"""Features with one value per scenario and day."""
 
 
 def find_alerts(
@@ -62,13 +64,18 @@ def _scores(scored: Scored, config: MonitorConfig) -> Iterator[Alert]:
 
 
 def _drift(drift: Drift, config: MonitorConfig) -> Iterator[Alert]:
-    drifted = {name: psi for name, psi in drift.psi.items() if psi is not None and psi > config.psi}
+    psi = {name: value for name, value in drift.psi.items() if value is not None and not name.startswith(OF_A_DAY)}
+    drifted = {name: value for name, value in psi.items() if value > config.psi}
     if drift.missing:
         yield Alert(check="drift", value="missing", threshold="measured", message=drift.missing)
     if len(drifted) > config.drifted_features:
-        worst = ", ".join(f"{name} {psi:.2f}" for name, psi in list(drifted.items())[:NAMED])
+        worst = ", ".join(f"{name} {value:.2f}" for name, value in list(drifted.items())[:NAMED])
         message = f"{len(drifted)} features lie beyond PSI {config.psi} from training: {worst}"
         yield Alert(check="drift", value=len(drifted), threshold=config.drifted_features, message=message)
+    for name, share in drift.unseen.items():
+        if share is not None and share > config.unseen:
+            message = f"{share:.1%} of the ids of {name} were never seen in training"
+            yield Alert(check=f"unseen.{name}", value=round(share, 4), threshold=config.unseen, message=message)
 
 
 def _inputs(inputs: Inputs, config: MonitorConfig, needed: datetime.date) -> Iterator[Alert]:

@@ -28,7 +28,10 @@ class MonitorConfig(StrictConfig):
     unmatched: float = Field(default=0.01, ge=0, le=1)
     """Largest share of predictions that no label is found for."""
     psi: float = Field(default=LARGE, gt=0)
-    """From this PSI on a feature counts as drifted from training."""
+    """From this PSI on a feature counts as drifted from training; scenario attributes aside, see ``unseen``."""
+    unseen: float = Field(default=0.01, ge=0, le=1)
+    """Largest share of a feature's ids that no training row has. It is what can be said of scenario attributes: a day
+    has one value of them per scenario, so that their PSI is large on any day."""
     drifted_features: int = Field(default=0, ge=0)
     """Features that may have drifted."""
     scenario_rows: tuple[float, float] = (0.5, 2.0)

@@ -1,6 +1,7 @@
 """What a night was made from: how far its features lie from training, how fresh and how much its inputs are."""
 
 import datetime
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import numpy as np
@@ -30,7 +31,19 @@ def read_drift(features: str, date: datetime.date, *, trained_on: str) -> Drift:
     if trained is None or not entries:
         return Drift(missing=f"there is no {HISTOGRAMS} beside {trained_on if trained is None else folder.uri}")
     found = Histograms.from_json(folder.read_bytes(entries[0].path), source=folder.uri, spec=spec)
-    return Drift(psi={name: number(psi) for psi_of in found.drift(trained).values() for name, psi in psi_of.items()})
+    return Drift(
+        psi={name: number(psi) for psi_of in found.drift(trained).values() for name, psi in psi_of.items()},
+        unseen=_unseen(trained.splits["train"], next(iter(found.splits.values()))),
+    )
+
+
+def _unseen(trained: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
+    shares = {
+        name: sum(count for before, count in zip(trained[name], counts, strict=True) if not before) / sum(counts)
+        for name, counts in found.items()
+        if sum(counts)
+    }
+    return {name: share for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share}
 
 
 def read_inputs(features: str, date: datetime.date, *, days_compared: int) -> Inputs:

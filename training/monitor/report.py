@@ -49,6 +49,8 @@ class Drift(StrictConfig):
     missing: str = ""
     psi: dict[str, Number] = {}
     """Of every feature against training, worst first."""
+    unseen: dict[str, Number] = {}
+    """Share of a feature's ids that no training row has; features without any are left out."""
 
 
 class ScenarioVolume(StrictConfig):
