@@ -97,7 +97,9 @@
       heads: ["scenario", ...names, "low (10 %)", "high (90 %)"],
       rows: current.scenarios.map((s, row) => [s, ...current.history[row][position].map((v) => number(v)), number(current.forecasts[row][position][MEAN]), number(current.forecasts[row][position][P10]), number(current.forecasts[row][position][P90])]),
     }));
-    document.getElementById("no-interval").hidden = current.forecasts.some((row) => row[position][P10] !== null);
+    const interval = current.forecasts.some((row) => row[position][P10] !== null);
+    document.getElementById("no-interval").hidden = interval;
+    document.getElementById("interval").hidden = !interval;
   }
 
   const explained = (values) => values.length > 0 && values[0] !== null;
@@ -111,7 +113,7 @@
     const share = (row) => current.attention[row][position];
     chart("attention", `How much each view counts for ${task.value}, by scenario`, () => ({
       traces: views.map((view, i) => ({ type: "bar", orientation: "h", name: view, y: current.scenarios, x: current.scenarios.map((_, row) => share(row)[i]), text: current.scenarios.map((_, row) => `${Math.round(100 * share(row)[i])} %`), textposition: "inside", insidetextanchor: "middle", marker: { color: colours()[i % colours().length] }, hovertemplate: `%{y}, ${view}: %{x:.0%}<extra></extra>` })),
-      layout: { barmode: "stack", height: 110 + 38 * current.scenarios.length, xaxis: { tickformat: ".0%", range: [0, 1] }, yaxis: { autorange: "reversed" } },
+      layout: { barmode: "stack", legend: { orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal" }, height: 110 + 38 * current.scenarios.length, xaxis: { tickformat: ".0%", range: [0, 1] }, yaxis: { autorange: "reversed" } },
       heads: ["scenario", ...views], rows: current.scenarios.map((s, row) => [s, ...share(row).map((v) => `${Math.round(100 * v)} %`)]),
     }));
     const alike = current.scenarios.every((_, row) => share(row).every((v, i) => Math.abs(v - share(0)[i]) < 0.05));
