@@ -65,7 +65,7 @@ def build_dataset(
     profile = spec.profile if spec is not None else declared_attributes(config.features.profile)
     scenario = spec.scenario_attributes if spec is not None else declared_attributes(config.features.scenario)
     every_day = [day for split in SPLITS for day in days[split]]
-    arrivals = _arrivals(config, every_day[-1])
+    arrivals = arrivals_until(config, every_day[-1])
     lag = datetime.timedelta(days=config.sequence.availability_lag_days)
     pack = PackJob.of(
         sources,
@@ -189,8 +189,8 @@ def input_config_digest(config: EtlConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _arrivals(config: EtlConfig, last: datetime.date) -> Arrivals | None:
-    """What a replaying build needs to know of arrivals, up to its last as-of day."""
+def arrivals_until(config: EtlConfig, last: datetime.date) -> Arrivals | None:
+    """What a replaying build needs to know of arrivals, up to its ``last`` as-of day; None of any other build."""
     if config.raw.known_at == "latest":
         return None
     return Arrivals(

@@ -100,7 +100,7 @@ def replay_difference(spec: DatasetSpec, results: Sequence[Row]) -> list[dict[st
 
 def publish_rows(
     out: str,
-    kind: Literal["dataset", "features"],
+    kind: Literal["dataset", "features", "labels"],
     job: WriteJob,
     spec: DatasetSpec,
     results: Sequence[Row],
@@ -158,7 +158,7 @@ def _rows_by_scenario(results: Sequence[Row]) -> dict[str, dict[str, int]]:
 
 def _file_order(entry: FileEntry) -> tuple[Any, ...]:
     return (
-        SPLITS.index(entry.partition["split"]) if "split" in entry.partition else 0,
+        SPLITS.index(entry.partition["split"]) if entry.partition.get("split") in SPLITS else 0,
         entry.partition["dt"],
         entry.path,
     )

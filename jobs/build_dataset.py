@@ -1,7 +1,8 @@
 """Raw tables to a published dataset, or with a frozen spec to daily features. Runs under spark-submit.
 
 Without ``--spec`` the spec is fitted on training days. With it, the dataset is built as that spec says, or with
-``--date`` the features of one as-of day, or with ``--backfill`` those of a range of days that are not complete.
+``--date`` the features of one as-of day, or with ``--backfill`` those of a range of days that are not complete, or
+with ``--labels`` the rows of one as-of day with its labels, once these have matured (horizon + lag days later).
 """
 
 import datetime
@@ -14,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from etl.build import build_dataset
 from etl.days import DayStatus, FeatureDays
+from etl.matured import build_labels
 from etl.session import build_session
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.drift import LARGE, Histograms
@@ -32,12 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--date", type=day, help="build the features of this as-of day alone")
     what.add_argument("--backfill", type=day, nargs=2, metavar=("FROM", "TO"), help="build the days that need it")
+    what.add_argument("--labels", type=day, help="build the rows of this as-of day, whose labels have matured")
     parser.add_argument("--spec", help="the frozen spec: path or URI of a dataset's spec.json")
     parser.add_argument("--as-known-at", type=instant, help="leave out rows that arrived later (2017-12-31T06:00:00Z)")
     parser.add_argument("--force", action="store_true", help="with --backfill: complete days too")
     arguments = parser.parse_args(argv)
-    if (arguments.date or arguments.backfill) and arguments.spec is None:
-        raise UserError("--date and --backfill need --spec: the features of a day are built with a frozen spec")
+    if (arguments.date or arguments.backfill or arguments.labels) and arguments.spec is None:
+        raise UserError("--date, --backfill and --labels need --spec: a day is built with a frozen spec")
+    if arguments.labels and arguments.as_known_at:
+        raise UserError("--labels takes all that is known now, however: --as-known-at is given; leave it out")
     config = RunConfig.read(arguments.config, arguments.overrides)
     spec = None if arguments.spec is None else DatasetSpec.read(arguments.spec)
     spark = build_session(config.spark, app_name=f"{config.run.name}: build dataset")
@@ -59,6 +64,10 @@ def instant(text: str) -> datetime.datetime:
 def _run(spark: SparkSession, config: RunConfig, spec: DatasetSpec | None, arguments: Namespace) -> None:
     run_info = {"run": config.run.name, "code_version": importlib.metadata.version("m2m-advertisers")}
     known, raw = arguments.as_known_at, config.run.path("raw")
+    if spec is not None and arguments.labels:
+        out = config.run.path("labels", f"dt={arguments.labels}")
+        _print(build_labels(spark, config, spec, date=arguments.labels, raw=raw, out=out, run_info=run_info), out)
+        return
     if spec is None or not (arguments.date or arguments.backfill):
         out = config.run.path("dataset")
         manifest = build_dataset(

@@ -24,6 +24,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Every night": {
         "daily": ("jobs.daily", "one day: features, predictions, lists"),
+        "monitor": ("jobs.monitor", "a past night against what happened; drift, freshness, alerts"),
+        "dashboard": ("jobs.dashboard", "pages of the nights and of every advertiser"),
         "status": ("jobs.status", "which days are missing, complete, stale or failed"),
         "propose-spec": ("jobs.propose_spec", "new bucket edges from recent days"),
         "retrain": ("jobs.retrain", "a new model of the newest days; promoted if it is no worse"),

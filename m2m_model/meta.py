@@ -128,10 +128,22 @@ class MetaAttention(nn.Module):
         *,
         unit: int = 0,
     ) -> Float[Tensor, "B N V"]:
+        return self.weights(experts, tasks, knowledge, runs, unit=unit) @ experts
+
+    def weights(
+        self,
+        experts: Float[Tensor, "B k V"],
+        tasks: Float[Tensor, "N V"],
+        knowledge: Float[Tensor, "Q S"],
+        runs: Runs | None = None,
+        *,
+        unit: int = 0,
+    ) -> Float[Tensor, "B N k"]:
+        """alpha of eq. 15: how much each expert view counts for each task."""
         hidden = self.metas[unit](experts, knowledge, tasks, runs)
         a = (hidden @ self.v).view(-1, len(tasks), experts.shape[1])
         alpha: Tensor = a.softmax(dim=-1)
-        return alpha @ experts
+        return alpha
 
 
 class MetaTower(nn.Module):

@@ -7,7 +7,9 @@ from pydantic import Field
 from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.locations import Location
+from training.dashboard.config import DashboardConfig
 from training.engagement.config import EngagementConfig
+from training.monitor.config import MonitorConfig
 from training.nightly.config import KeeperConfig
 from training.registry.config import RegistryConfig
 from training.tracking.config import TrackingConfig
@@ -116,6 +118,8 @@ class TrainingConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     engagement: EngagementConfig = EngagementConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    dashboard: DashboardConfig = DashboardConfig()
     keeper: KeeperConfig = KeeperConfig()
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()

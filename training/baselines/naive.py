@@ -47,8 +47,11 @@ class NaiveForecaster:
     quantiles: bool = False
 
     def __call__(self, batch: Batch) -> Forecasts:
-        forecast = self.rule(batch.history.double().numpy(), self.spec)
-        return Forecasts.single(np.minimum(forecast, upper_bounds(self.spec)))
+        return Forecasts.single(self.of_history(batch.history.double().numpy()))
+
+    def of_history(self, history: Float[np.ndarray, "N M H"]) -> Float[np.ndarray, "N M"]:
+        forecast: Float[np.ndarray, "N M"] = np.minimum(self.rule(history, self.spec), upper_bounds(self.spec))
+        return forecast
 
 
 def weeks_ahead(spec: DatasetSpec) -> Float[np.ndarray, "M"]:

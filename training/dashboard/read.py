@@ -1,0 +1,137 @@
+"""What there is to show: nights, their monitoring, the model's training and evaluation. What is missing is said."""
+
+import datetime
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import MANIFEST, Folder, below, read_manifest
+from training.evaluate import METRICS
+from training.metrics import HEADLINE, MetricRow
+from training.monitor.publish import KIND
+from training.monitor.report import MonitorReport
+from training.nightly.summary import SUMMARY, Summary, night_folder, read_summary
+from training.report.tables import parse_metrics
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Folders of a run; any of them may not exist yet."""
+
+    features: str
+    predictions: str
+    daily: str
+    monitoring: str
+    model: str
+    evaluation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    report: MonitorReport
+    tables: Mapping[str, list[dict[str, Any]]]
+    """Lines of eligible rows, by name (see ``training.monitor.publish.SCHEMAS``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """``missing`` has a line per thing that is not there, and how to come by it."""
+
+    predicted: datetime.date | None = None
+    summaries: list[Summary] = field(default_factory=list)
+    nights: list[Night] = field(default_factory=list)
+    training: Mapping[str, Any] | None = None
+    model_version: str = ""
+    metrics: list[MetricRow] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def read_findings(places: Places, *, days: int) -> Findings:
+    """All that is published, of the newest ``days`` nights; what is damaged is said and left out."""
+    missing: list[str] = []
+    predicted = _dates(places.predictions, MANIFEST)
+    if not predicted:
+        missing.append("No day has been predicted yet: run jobs/daily.py --date D.")
+    summaries = [
+        found
+        for date in _dates(places.daily, SUMMARY)[-days:]
+        if (found := _or_say(partial(read_summary, night_folder(places.daily, date)), missing))
+    ]
+    if not summaries:
+        missing.append("No night has left a summary: jobs/daily.py writes one.")
+    nights = [
+        night
+        for date in _dates(places.monitoring, MANIFEST)[-days:]
+        if (night := _or_say(partial(_night, below(places.monitoring, f"dt={date}")), missing))
+    ]
+    if not nights:
+        missing.append("Nothing is monitored yet: run jobs/monitor.py --date D every night.")
+    elif not any(night.tables.get("scores") for night in nights):
+        missing.append("No day's labels have matured and been scored: run jobs/build_dataset.py --labels D.")
+    training, version = _or_say(partial(_training, places.model), missing) or (None, "")
+    metrics = _or_say(partial(_metrics, places.evaluation), missing) or []
+    return Findings(
+        predicted=predicted[-1] if predicted else None,
+        summaries=summaries,
+        nights=nights,
+        training=training,
+        model_version=version,
+        metrics=metrics,
+        missing=missing,
+    )
+
+
+def _or_say(read: Callable[[], T], missing: list[str]) -> T | None:
+    try:
+        return read()
+    except UserError as error:
+        missing.append(str(error))
+        return None
+
+
+def _dates(location: str, name: str) -> list[datetime.date]:
+    """Days whose folder holds the file that is written last, ascending."""
+    root = Folder.at(location)
+    found = root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=False, allow_not_found=True))
+    names = [
+        info.base_name for info in found if info.base_name.startswith("dt=") and root.exists(f"{info.base_name}/{name}")
+    ]
+    return sorted(datetime.date.fromisoformat(name.removeprefix("dt=")) for name in names)
+
+
+def _night(location: str) -> Night:
+    folder = Folder.at(location)
+    manifest = read_manifest(folder, kind=KIND, build_hint="run jobs/monitor.py for that day again")
+    try:
+        contents = {entry.partition["role"]: folder.read_bytes(entry.path) for entry in manifest.files}
+        report = MonitorReport.model_validate_json(contents.pop("report"))
+        tables = {role: pq.read_table(pa.BufferReader(content)).to_pylist() for role, content in contents.items()}
+    except (KeyError, OSError, ValueError) as error:
+        raise UserError(f"{location} is damaged ({str(error).splitlines()[0]}): run jobs/monitor.py again") from None
+    return Night(
+        report=report,
+        tables={role: [line for line in lines if line["segment"] == HEADLINE] for role, lines in tables.items()},
+    )
+
+
+def _training(location: str) -> tuple[Mapping[str, Any], str]:
+    folder = Folder.at(location)
+    manifest = read_manifest(folder, kind="model", build_hint="run jobs/train.py first")
+    (entry,) = manifest.select(role="training.json")
+    return json.loads(folder.read_bytes(entry.path)), manifest.generation
+
+
+def _metrics(location: str) -> list[MetricRow]:
+    folder = Folder.at(location)
+    manifest = read_manifest(folder, kind="evaluation", build_hint="run jobs/evaluate.py first")
+    (entry,) = manifest.select(role=METRICS.removesuffix(".csv"))
+    return parse_metrics(folder.read_bytes(entry.path).decode())

@@ -1,0 +1,109 @@
+"""What a night was made from: how far its features lie from training, how fresh and how much its inputs are."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from m2m_model.contracts.drift import HISTOGRAMS, Histograms
+from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
+from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
+from training.monitor.report import Drift, Inputs, ScenarioVolume, number
+from training.predict import parquet_files, read_spec
+
+WEEKS_BEFORE = 4
+DAY = datetime.timedelta(days=1)
+MISSING = "the features of {date} are not published"
+
+
+def read_drift(features: str, date: datetime.date, *, trained_on: str) -> Drift:
+    """PSI of every feature of a day against the training rows; ``trained_on``: location of the dataset's spec.json."""
+    folder = Folder.at(below(features, f"dt={date}"))
+    if not folder.exists(MANIFEST):
+        return Drift(missing=MISSING.format(date=date))
+    manifest = read_manifest(folder, kind="features", build_hint="")
+    spec, trained_spec = read_spec(folder, manifest), DatasetSpec.read(trained_on)
+    if spec.feature_fingerprint != trained_spec.feature_fingerprint:
+        return Drift(missing=f"the features of {date} are of another spec than {trained_on}")
+    trained, entries = Histograms.beside(trained_on, trained_spec), manifest.select(role="histograms")
+    if trained is None or not entries:
+        return Drift(missing=f"there is no {HISTOGRAMS} beside {trained_on if trained is None else folder.uri}")
+    found = Histograms.from_json(folder.read_bytes(entries[0].path), source=folder.uri, spec=spec)
+    return Drift(
+        psi={name: number(psi) for psi_of in found.drift(trained).values() for name, psi in psi_of.items()},
+        unseen=_unseen(trained.splits["train"], next(iter(found.splits.values()))),
+    )
+
+
+def _unseen(trained: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
+    shares = {
+        name: sum(count for before, count in zip(trained[name], counts, strict=True) if not before) / sum(counts)
+        for name, counts in found.items()
+        if sum(counts)
+    }
+    return {name: share for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share}
+
+
+def read_inputs(features: str, date: datetime.date, *, days_compared: int) -> Inputs:
+    """Freshness and volume of a day beside the earlier days that are published."""
+    folder = Folder.at(below(features, f"dt={date}"))
+    if not folder.exists(MANIFEST):
+        return Inputs(missing=MISSING.format(date=date))
+    manifest = read_manifest(folder, kind="features", build_hint="")
+    earlier = [
+        _rows(read_manifest(before, kind="features", build_hint=""))
+        for days in range(1, days_compared + 1)
+        if (before := Folder.at(below(features, f"dt={date - days * DAY}"))).exists(MANIFEST)
+    ]
+    newest: dict[str, datetime.date | None] = {}
+    for table, parts in manifest.content.get("inputs", {}).items():
+        filed = [part for part in parts or () if part[:4].isdigit()]
+        newest[table] = datetime.date.fromisoformat(max(filed)) if filed else None
+    activity = _activity(folder, manifest)
+    return Inputs(
+        built_at=manifest.created_at,
+        days_compared=len(earlier),
+        newest_day=newest,
+        dropped=manifest.content.get("dropped", {}),
+        scenarios={
+            scenario: ScenarioVolume(
+                rows=rows,
+                usual_rows=median(day.get(scenario, 0) for day in earlier) if earlier else None,
+                activity=activity.get(scenario, {}),
+            )
+            for scenario, rows in sorted(_rows(manifest).items())
+        },
+    )
+
+
+def _rows(manifest: Manifest) -> dict[str, int]:
+    rows: dict[str, int] = manifest.content.get("rows_by_scenario", {}).get("features", {})
+    return rows
+
+
+def _activity(folder: Folder, manifest: Manifest) -> dict[str, dict[str, float | None]]:
+    """By scenario and task, the newest week's sum over the mean of the weeks before it."""
+    spec = read_spec(folder, manifest)
+    tasks = [task.name for task in spec.tasks if task.kind in AMOUNTS]
+    before = min(WEEKS_BEFORE, spec.history_weeks - 1)
+    sums: dict[str, np.ndarray] = {}
+    for entry in parquet_files(manifest):
+        with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
+            table = pq.read_table(stream, columns=["scenario_id", *(f"history_{task}" for task in tasks)])
+        names, position = np.unique(np.array(table["scenario_id"].to_pylist(), str), return_inverse=True)
+        for index, task in enumerate(tasks):
+            flat = table[f"history_{task}"].combine_chunks().flatten().to_numpy()
+            weeks = flat.reshape(-1, spec.history_size)[:, : spec.history_weeks]
+            for scenario, name in enumerate(names):
+                totals = sums.setdefault(str(name), np.zeros((len(tasks), spec.history_weeks)))
+                totals[index] += weeks[position == scenario].sum(axis=0)
+    return {
+        scenario: {
+            task: number(newest / usual) if usual > 0 else None
+            for task, newest, usual in zip(tasks, totals[:, 0], totals[:, 1 : 1 + before].mean(axis=1), strict=True)
+        }
+        for scenario, totals in sums.items()
+        if before
+    }

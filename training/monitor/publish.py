@@ -1,0 +1,179 @@
+"""One night of the monitor, published as a whole."""
+
+import datetime
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.schema import QUANTILES
+from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.contracts.store import (
+    MANIFEST,
+    FileEntry,
+    Folder,
+    Manifest,
+    below,
+    data_path,
+    new_generation,
+    publish,
+    remove_superseded,
+)
+from training.metrics import HEADLINE
+from training.monitor.alerts import find_alerts
+from training.monitor.config import MonitorConfig
+from training.monitor.inputs import read_drift, read_inputs
+from training.monitor.report import REPORT, MonitorReport, Overall, Scored, number
+from training.monitor.scores import DayScores, score_day
+
+KIND = "monitoring"
+SCHEMAS = {
+    "scores": pa.schema(
+        [
+            *((name, pa.string()) for name in ("model", "segment", "scenario", "task", "forecast")),
+            *((name, pa.float64()) for name in ("nmae", "smape")),
+            *((name, pa.int64()) for name in ("n", "left_out")),
+            ("bias", pa.float64()),
+        ]
+    ),
+    "calibration": pa.schema(
+        [
+            *((name, pa.string()) for name in ("segment", "scenario", "task")),
+            ("level", pa.float64()),
+            ("share", pa.float64()),
+        ]
+    ),
+    "coverage": pa.schema(
+        [
+            *((name, pa.string()) for name in ("model", "segment", "scenario", "task")),
+            ("level", pa.float64()),
+            ("share", pa.float64()),
+            ("n", pa.int64()),
+        ]
+    ),
+    "reliability": pa.schema(
+        [
+            *((name, pa.string()) for name in ("segment", "scenario", "task")),
+            *((name, pa.float64()) for name in ("weight", "forecast", "label")),
+        ]
+    ),
+    "outcomes": pa.schema(
+        [
+            *((name, pa.string()) for name in ("model", "segment", "scenario", "task")),
+            ("auc", pa.float64()),
+            ("log_loss", pa.float64()),
+            ("positives", pa.int64()),
+            ("n", pa.int64()),
+        ]
+    ),
+}
+"""The Parquet files of a night, one each, by name; those without a line are left out."""
+
+
+def monitor_night(
+    date: datetime.date,
+    *,
+    features: str,
+    predictions: str,
+    labels: str,
+    dataset: str,
+    out: str,
+    config: MonitorConfig,
+    grace_seconds: float,
+) -> MonitorReport:
+    """Look at night ``date`` and at the day whose labels it completes, and publish at ``<out>/dt=<date>``.
+
+    That is the as-of day ``horizon + lag`` days before: its label window ends with the newest day of facts that the
+    night reads. ``features``, ``predictions`` and ``labels`` are folders of ``dt=`` folders. What is not published is
+    said in the report, as an alert.
+
+    Raises:
+        UserError: there is no dataset, or something that is published is damaged or not of one another.
+    """
+    trained_on = below(dataset, "spec.json")
+    spec = DatasetSpec.read(trained_on)
+    lag = datetime.timedelta(days=spec.availability_lag_days)
+    as_of = date - lag - datetime.timedelta(days=spec.horizon)
+    folders = {"features": features, "predictions": predictions, "labels": labels}
+    sums, scored = _scored(as_of, {name: below(folder, f"dt={as_of}") for name, folder in folders.items()})
+    drift = read_drift(features, date, trained_on=trained_on)
+    inputs = read_inputs(features, date, days_compared=config.days_compared)
+    report = MonitorReport(
+        date=date,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        scored=scored,
+        drift=drift,
+        inputs=inputs,
+        alerts=find_alerts(scored, drift, inputs, config, needed=date - lag),
+    )
+    _publish(Folder.at(below(out, f"dt={date}")), report, {} if sums is None else _lines(sums), grace_seconds)
+    return report
+
+
+def _scored(as_of: datetime.date, locations: Mapping[str, str]) -> tuple[DayScores | None, Scored]:
+    missing = [name for name, location in locations.items() if not Folder.at(location).exists(MANIFEST)]
+    if missing:
+        hint = f"; run jobs/build_dataset.py --labels {as_of}" if missing == ["labels"] else ""
+        return None, Scored(as_of=as_of, missing=f"{as_of} has no published {' and no '.join(missing)}{hint}")
+    sums, published = score_day(**locations)
+    if not sums.counts["scored"]:
+        raise UserError(f"{locations['labels']} must have rows of {locations['predictions']}, however: it has none")
+    spec = sums.spec
+    shares = sums.calibration.overall_transform(HEADLINE)
+    names = [spec.task_names[index] for index in sums.calibration.amounts]
+    return sums, Scored(
+        as_of=as_of,
+        model_version=published.content["model_version"],
+        **sums.counts,
+        overall=tuple(
+            Overall(forecaster=name, forecast=kind, nmae=number(row.nmae), smape=number(row.smape), rows=row.n)
+            for (name, kind), row in sums.overall().items()
+        ),
+        bias={task: number(sums.calibration.overall_bias(HEADLINE, i)) for i, task in enumerate(spec.task_names)},
+        calibration={}
+        if shares is None
+        else {
+            task: {name: number(float(share)) for name, share in zip(QUANTILES, of_task, strict=True)}
+            for task, of_task in zip(names, shares, strict=True)
+        },
+    )
+
+
+def _lines(sums: DayScores) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "scores": sums.score_rows(),
+        "calibration": sums.calibration.calibration_rows(),
+        "coverage": sums.coverage.rows(model=""),
+        "reliability": sums.calibration.reliability_rows(),
+        "outcomes": sums.outcomes.rows(model=""),
+    }
+
+
+def _publish(
+    folder: Folder, report: MonitorReport, tables: Mapping[str, Sequence[dict[str, Any]]], grace_seconds: float
+) -> None:
+    generation, text = new_generation(), (report.model_dump_json(indent=1) + "\n").encode()
+    entries = [_entry(folder, generation, REPORT, text, role="report")]
+    for name, lines in tables.items():
+        if lines:
+            sink = io.BytesIO()
+            pq.write_table(pa.Table.from_pylist(list(lines), schema=SCHEMAS[name]), sink, compression="zstd")
+            entries.append(_entry(folder, generation, f"{name}.parquet", sink.getvalue(), role=name))
+    manifest = Manifest(
+        kind=KIND,
+        generation=generation,
+        created_at=report.created_at,
+        files=tuple(entries),
+        content={"date": str(report.date), "scored": str(report.scored.as_of), "alerts": len(report.alerts)},
+    )
+    publish(folder, manifest)
+    folder.replace_bytes(REPORT, text)  # a copy for people
+    remove_superseded(folder, live=generation, grace_seconds=grace_seconds)
+
+
+def _entry(folder: Folder, generation: str, name: str, content: bytes, *, role: str) -> FileEntry:
+    entry = folder.write_bytes(data_path(generation, name), content)
+    return entry.model_copy(update={"partition": {"role": role}})
