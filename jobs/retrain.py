@@ -52,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def period(config: RunConfig, last: datetime.date) -> list[str]:
-    """Overrides that make ``last`` the last raw day.
+    """Overrides that make ``last`` the last raw day; rows of later days, which may be there by now, are left out.
 
     Splits that are given as dates move along with it; training begins where it did.
     """
-    overrides, split = [f"raw.last_day={last}"], config.split
+    overrides, split = [f"raw.last_day={last}", "checks.dates_out_of_range=drop"], config.split
     shift = last - config.raw.last_day
     for name, days in (("train", split.train), ("validation", split.validation), ("test", split.test)):
         if days is not None:

@@ -38,6 +38,10 @@ class StarLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "B G X"], domain: Int[Tensor, "B"]) -> Float[Tensor, "B G Y"]:
         domain = domain.long()
+        if torch.compiler.is_exporting():
+            # An exported program is the same for all batches and cannot follow how many rows a domain has.
+            y = torch.einsum("bgx,bgxy->bgy", x, self.weight * self.domain_weight[domain])
+            return y + self.bias + self.domain_bias[domain]
         order = domain.argsort()
         counts = domain.bincount(minlength=len(self.domain_weight)).tolist()
         pieces = torch.split(x[order].transpose(0, 1), counts, dim=1)  # of each domain [G, B_d, X]

@@ -87,7 +87,7 @@ def test_splits_move_along_and_training_begins_where_it_did(tmp_path: Path) -> N
     path = tmp_path / "run.toml"
     path.write_text(CONFIG)
     last = datetime.date(2018, 1, 7)
-    assert period(RunConfig.read(path), last) == ["raw.last_day=2018-01-07"]
+    assert period(RunConfig.read(path), last) == ["raw.last_day=2018-01-07", "checks.dates_out_of_range=drop"]
     path.write_text(CONFIG + DATES)
     moved = RunConfig.read(path, period(RunConfig.read(path), last))
     assert moved.split.train == (datetime.date(2017, 2, 9), datetime.date(2017, 10, 17))
