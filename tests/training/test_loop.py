@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder
 from m2m_model.losses import poisson
+from tests.training.ranks import run_ranks
 from tests.training.tiny import SPEC, random_table
 from training.checkpoint import load_checkpoint, newest_first, save_checkpoint
 from training.config import TrainConfig
@@ -194,15 +193,12 @@ def test_resume_after_a_kill_ends_bit_identical(tmp_path: Path, die_at: int) -> 
 # --- several ranks ----------------------------------------------------------------------------------------------------
 
 
-def _rank(rank: int, world: int, folder: str, shares: list[list[int]]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+def _rank(rank: int, folder: Path, shares: list[list[int]]) -> None:
     config = TrainConfig(epochs=2, early_stopping_patience=9, l2_network=0.01)
     loop = make_loop(config, ListReader(shares[rank], batch_size=100))
     last = loop.run()
     if rank == 0:
-        torch.save({"model": last.model, "train": [e.train for e in last.state.history]}, f"{folder}/out.pt")
-    dist.destroy_process_group()
+        torch.save({"model": last.model, "train": [e.train for e in last.state.history]}, folder / "out.pt")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +210,7 @@ def _rank(rank: int, world: int, folder: str, shares: list[list[int]]) -> None:
     ],
 )
 def test_uneven_ranks_take_the_step_of_one_worker(tmp_path: Path, shares: list[list[int]]) -> None:
-    mp.spawn(_rank, args=(2, str(tmp_path), shares), nprocs=2)  # type: ignore[no-untyped-call]
+    run_ranks(2, _rank, tmp_path, shares)
     together = torch.load(tmp_path / "out.pt", weights_only=True)
     config = TrainConfig(epochs=2, early_stopping_patience=9, l2_network=0.01)
     alone = make_loop(config, ListReader(list(range(ROWS)), batch_size=100)).run()
@@ -223,19 +219,16 @@ def test_uneven_ranks_take_the_step_of_one_worker(tmp_path: Path, shares: list[l
         torch.testing.assert_close(together["model"][name], weights, rtol=1e-4, atol=1e-6)
 
 
-def _short_rank(rank: int, world: int, folder: str, shares: list[list[int]]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+def _short_rank(rank: int, folder: Path, shares: list[list[int]]) -> None:
     config = TrainConfig(epochs=1, checkpoint_every_steps=2)
     saved: list[int] = []
     loop = make_loop(config, ListReader(shares[rank], batch_size=3), save=lambda s: saved.append(s.state.step))
     last = loop.run()
-    torch.save({"steps": last.state.step, "saved": saved}, f"{folder}/out{rank}.pt")
-    dist.destroy_process_group()
+    torch.save({"steps": last.state.step, "saved": saved}, folder / f"out{rank}.pt")
 
 
 def test_a_rank_that_ran_out_goes_on_stepping_and_saving(tmp_path: Path) -> None:
-    mp.spawn(_short_rank, args=(2, str(tmp_path), [[0], list(range(1, ROWS))]), nprocs=2)  # type: ignore[no-untyped-call]
+    run_ranks(2, _short_rank, tmp_path, [[0], list(range(1, ROWS))])
     outs = [torch.load(tmp_path / f"out{rank}.pt", weights_only=True) for rank in range(2)]
     assert outs[0] == outs[1] == {"steps": 8, "saved": [2, 4, 6, 8, 8]}
 

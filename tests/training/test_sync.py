@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from tests.training.ranks import run_ranks
 from tests.training.test_loop import ROWS, ListReader, make_loop
 from training.config import TrainConfig
 from training.loop import Snapshot
@@ -27,23 +27,20 @@ def config(**changed: Any) -> TrainConfig:
     return TrainConfig(epochs=2, early_stopping_patience=9, learning_rate=0.05, learning_rate_decay=0.5, **changed)
 
 
-def _rank(rank: int, world: int, folder: str, changed: dict[str, Any]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+def _rank(rank: int, folder: Path, changed: dict[str, Any]) -> None:
     loop = make_loop(config(**changed), ListReader(SHARES[rank], batch_size=BATCH))
     last = loop.run()
     held = 0
     if isinstance(loop.sync, Synchronous):
         states = getattr(loop.sync.optimizer, "optim", loop.sync.optimizer).state.values()
         held = sum(state["exp_avg"].numel() for state in states)
-    torch.save({"model": last.model, "optimizer": last.optimizer, "held": held}, f"{folder}/out{rank}.pt")
-    dist.destroy_process_group()
+    torch.save({"model": last.model, "optimizer": last.optimizer, "held": held}, folder / f"out{rank}.pt")
 
 
 def trained(folder: Path, **changed: Any) -> list[dict[str, Any]]:
     """What the two ranks end with."""
     folder.mkdir()
-    mp.spawn(_rank, args=(2, str(folder), changed), nprocs=2)  # type: ignore[no-untyped-call]
+    run_ranks(2, _rank, folder, changed)
     return [torch.load(folder / f"out{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -132,9 +129,7 @@ def test_local_sgd_of_one_worker_is_plain_training() -> None:
 WAYS = ({}, {"shard_optimizer": True}, {"sync": "local_sgd", "sync_period": 2})
 
 
-def _resuming_rank(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+def _resuming_rank(rank: int) -> None:
     for number, changed in enumerate(WAYS):
         saved: list[Snapshot] = []
 
@@ -150,11 +145,10 @@ def _resuming_rank(rank: int, world: int, folder: str) -> None:
         if rank == 0:
             assert again.state == unbroken.state, number
             assert_equal(unbroken.model, again.model)
-    dist.destroy_process_group()
 
 
-def test_two_ranks_resume_bit_identical(tmp_path: Path) -> None:
-    mp.spawn(_resuming_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+def test_two_ranks_resume_bit_identical() -> None:
+    run_ranks(2, _resuming_rank)
 
 
 # --- bounded staleness ------------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from m2m_model.batch import Batch
 from m2m_model.contracts.store import Folder
 from tests.training.datasets import write_dataset
+from tests.training.ranks import run_ranks
 from tests.training.test_loop import CONTENT, ListReader, Tiny, poisson_sum
 from tests.training.tiny import SPEC
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -43,13 +43,11 @@ class Recorded:
             yield batch, reached
 
 
-def _rank(rank: int, world: int, folder: str, attempt: int, changed: dict[str, Any], address: str) -> None:
-    torch.set_num_threads(1)
+def _rank(rank: int, world: int, folder: Path, attempt: int, changed: dict[str, Any], address: str) -> None:
     if address:
         import ray
 
         ray.init(address=address, log_to_driver=False)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group{attempt}", rank=rank, world_size=world)
     config = TrainConfig(epochs=1, batch_size=6, checkpoint_every_steps=4, **changed)
     torch.manual_seed(0)
     model: nn.Module = Tiny()
@@ -72,7 +70,7 @@ def _rank(rank: int, world: int, folder: str, attempt: int, changed: dict[str, A
         nonlocal saves
         saves += 1
         if rank == 0:
-            target = Path(folder, f"checkpoint{attempt}")
+            target = folder / f"checkpoint{attempt}"
             target.mkdir(exist_ok=True)
             save_checkpoint(target, snapshot, SPEC, CONTENT)
         dist.barrier()
@@ -96,16 +94,13 @@ def _rank(rank: int, world: int, folder: str, attempt: int, changed: dict[str, A
         loop.run()
     except StoppedError:
         assert loop.state.epoch == 0
-    Path(folder, f"rows{attempt}-{rank}.json").write_text(json.dumps(train.rows))
-    dist.barrier()
-    dist.destroy_process_group()
+    (folder / f"rows{attempt}-{rank}.json").write_text(json.dumps(train.rows))
 
 
 def rows_after(folder: Path, worlds: tuple[int, int], changed: dict[str, Any], address: str) -> Counter[str]:
     """Rows that were trained on by ``worlds[0]`` ranks up to a checkpoint, and by ``worlds[1]`` from there on."""
     for attempt, world in enumerate(worlds):
-        arguments = (world, str(folder), attempt, changed, address)
-        mp.spawn(_rank, args=arguments, nprocs=world)  # type: ignore[no-untyped-call]
+        run_ranks(world, _rank, world, folder, attempt, changed, address)
     return Counter(row for file in folder.glob("rows*.json") for row in json.loads(file.read_text()))
 
 
