@@ -1,5 +1,7 @@
 """One night: features, predictions, lists, checks and the report of an as-of day, the separate jobs they are.
 
+The day whose labels have matured is scored, and the dashboard of all nights is written.
+
 What is complete for the same inputs is left as it is, so that the same command goes on after whatever happened. With
 ``--catch-up``, earlier nights that were missed or failed come first, in order. docs/operations.md has the exit codes.
 """
@@ -7,17 +9,19 @@ What is complete for the same inputs is left as it is, so that the same command 
 import datetime
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 
-import pyarrow.fs as pafs
-
 from jobs.config import RunConfig, argument_parser, run_job
+from jobs.dashboard import build
 from jobs.exit_codes import ExitCode
 from jobs.night import Night
 from jobs.processes import common_arguments
-from m2m_model.contracts.store import Folder, below
+from m2m_model.contracts.days import published_days
+from m2m_model.contracts.store import Folder, below, first_line
+from training.monitor.webhook import post, webhook_address
 from training.nightly.lock import LockedError, locked
-from training.nightly.summary import ATTEMPT, night_folder, read_summary
+from training.nightly.summary import ATTEMPT, SUMMARY, night_folder, read_summary
 
 DAY = datetime.timedelta(days=1)
 
@@ -31,16 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = RunConfig.read(arguments.config, arguments.overrides)
     dates = [*(missed_nights(config, arguments.date) if arguments.catch_up else ()), arguments.date]
     common = common_arguments(arguments.config, arguments.overrides)
-    return max(_night(config, common, date, features_published=arguments.features_published) for date in dates)
+    address = webhook_address()
+    codes = [
+        _night(config, common, date, features_published=arguments.features_published, address=address) for date in dates
+    ]
+    return max(*codes, _dashboard(config))
 
 
 def missed_nights(config: RunConfig, date: datetime.date) -> list[datetime.date]:
     """The days before ``date``, oldest first, that have no night which got through, since the first night there was."""
     daily = config.run.path("daily")
-    first = _first_night(daily)
-    if first is None:
+    nights = {day for file in (SUMMARY, ATTEMPT) for day in published_days(daily, file)}
+    if not nights:
         return []
-    oldest = max(first, date - config.keeper.catch_up_days * DAY)
+    oldest = max(min(nights), date - config.keeper.catch_up_days * DAY)
     days = [oldest + number * DAY for number in range((date - oldest).days)]
     return [day for day in days if not _got_through(night_folder(daily, day))]
 
@@ -50,14 +58,9 @@ def _got_through(folder: Folder) -> bool:
     return summary is not None and summary.status != "failed" and not folder.exists(ATTEMPT)
 
 
-def _first_night(daily: str) -> datetime.date | None:
-    root = Folder.at(daily)
-    found = root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=False, allow_not_found=True))
-    days = [info.base_name.removeprefix("dt=") for info in found if info.base_name.startswith("dt=")]
-    return min(map(datetime.date.fromisoformat, days), default=None)
-
-
-def _night(config: RunConfig, common: Sequence[str], date: datetime.date, *, features_published: bool) -> ExitCode:
+def _night(
+    config: RunConfig, common: Sequence[str], date: datetime.date, *, features_published: bool, address: str
+) -> ExitCode:
     location = below(config.run.path("daily"), f"dt={date}")
     folder = night_folder(config.run.path("daily"), date)
     try:
@@ -80,7 +83,23 @@ def _night(config: RunConfig, common: Sequence[str], date: datetime.date, *, fea
     failed = next((step for step in summary.steps if step.status == "failed"), None)
     if failed is not None:
         print(f"error: night of {date}: {failed.name} failed: {failed.detail}", file=sys.stderr)
+    if address and summary.exit_code and (problem := post(address, summary.model_dump_json())):
+        print(f"warning: the webhook was not told: {problem}", file=sys.stderr)
     return ExitCode(summary.exit_code)
+
+
+def _dashboard(config: RunConfig) -> ExitCode:
+    """The pages of all nights; where another process is writing them, they are its."""
+    try:
+        with locked(config.run.path("dashboard")):
+            print(f"dashboard: {build(config).page}", flush=True)
+    except LockedError as error:
+        print(f"dashboard: {error}", flush=True)
+    except Exception as error:  # the nights are published, whatever happens to their pages
+        traceback.print_exc()
+        print(f"error: the dashboard failed: {first_line(error)}", file=sys.stderr)
+        return ExitCode.DASHBOARD_FAILED
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

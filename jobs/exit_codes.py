@@ -28,3 +28,7 @@ class ExitCode(IntEnum):
     """The checks could not be made."""
     REPORT_FAILED = 15
     """The page could not be written."""
+    LABELS_FAILED = 16
+    """The day whose labels have matured could not be built; tonight's forecasts are published."""
+    MONITOR_FAILED = 17
+    DASHBOARD_FAILED = 18

@@ -13,6 +13,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 from training.engagement.inputs import KIND as LIST
 from training.engagement.inputs import is_current
+from training.monitor.publish import matured_day, monitor_night
 from training.nightly.checks import check_night
 from training.nightly.page import write_page
 from training.nightly.summary import (
@@ -76,6 +77,8 @@ class Night:
             ("predictions", self._predictions, ExitCode.PREDICTIONS_FAILED),
             ("lists", self._lists, ExitCode.LISTS_FAILED),
             ("checks", self._checks, ExitCode.CHECKS_FAILED),
+            ("labels", self._labels, ExitCode.LABELS_FAILED),
+            ("monitor", self._monitor, ExitCode.MONITOR_FAILED),
         ]
 
     def _step(self, name: str, step: Callable[[], Done]) -> bool:
@@ -143,10 +146,46 @@ class Night:
 
     def _checks(self) -> Done:
         paths = {kind: self.config.run.path(kind) for kind in ("features", "predictions")}
-        self.inputs, self.alerts = check_night(self.date, **paths, config=self.config.keeper)
-        for alert in self.alerts:
+        self.inputs, alerts = check_night(self.date, **paths, config=self.config.keeper)
+        return "done", self._found(alerts)
+
+    def _labels(self) -> Done:
+        assert self.model is not None
+        as_of = matured_day(self.date, self.model.spec)
+        if self._published("predictions", as_of) is None:
+            return "skipped", f"{as_of} was not predicted"
+        made = self._published("labels", as_of)
+        if made is not None:
+            return "skipped", f"{as_of}: {made.rows:,} rows, generation {made.generation}"
+        if self.features_published:
+            return "skipped", f"{as_of} is not published"
+        features = self._published("features", as_of, needed=True)
+        assert features is not None
+        (entry,) = features.select(role="spec")
+        spec = below(self.config.run.path("features"), f"dt={as_of}", entry.path)
+        self._run("jobs.build_dataset", "--labels", str(as_of), "--spec", spec)
+        made = self._published("labels", as_of, needed=True)
+        assert made is not None
+        return "done", f"{as_of}: {made.rows:,} rows, generation {made.generation}"
+
+    def _monitor(self) -> Done:
+        report = monitor_night(
+            self.date,
+            **{kind: self.config.run.path(kind) for kind in ("features", "predictions", "labels")},
+            trained_on=self.config.nightly_spec(),
+            out=self.config.run.path("monitoring"),
+            config=self.config.monitor,
+            grace_seconds=self.config.predict.grace_seconds,
+        )
+        scored = report.scored
+        matured = scored.missing or f"{scored.as_of}: {scored.scored:,} of {scored.predicted:,} predictions scored"
+        return "done", f"{self._found(report.alerts)}; {matured}"
+
+    def _found(self, alerts: Sequence[Alert]) -> str:
+        for alert in alerts:
             print(f"{self.date}  alert {alert.check}: {alert.message}", flush=True)
-        return "done", f"{len(self.alerts)} alerts" if self.alerts else "nothing found"
+        self.alerts = (*self.alerts, *alerts)
+        return f"{len(alerts)} alerts" if alerts else "nothing found"
 
     def _report(self, folder: Folder, summary: Summary) -> Done:
         write_page(folder, self.config.run.name, summary)
@@ -155,8 +194,8 @@ class Night:
     def _run(self, job: str, *arguments: str) -> None:
         run_module(job, [*self.arguments, *arguments], keep=self.keep)
 
-    def _published(self, kind: str, *, needed: bool = False) -> Manifest | None:
-        folder = Folder.at(below(self.config.run.path(kind), f"dt={self.date}"))
+    def _published(self, kind: str, date: datetime.date | None = None, *, needed: bool = False) -> Manifest | None:
+        folder = Folder.at(below(self.config.run.path(kind), f"dt={date or self.date}"))
         if not needed and not folder.exists(MANIFEST):
             return None
         return read_manifest(folder, kind=kind, build_hint=HINT)

@@ -10,23 +10,13 @@ import torch
 from m2m_model.contracts.schema import KEYS, sorted_rows_hash
 from m2m_model.contracts.store import Folder, Manifest, below, read_manifest
 from m2m_model.zoo.registry import build_model
+from tests.training.run_toml import write_run
 from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table, same_rules
 from training.checkpoint import publish_model, run_content
 from training.config import TrainingConfig
 from training.loop import LoopState, Snapshot
 
-CONFIG = """
-[run]
-name = "tiny"
-out = "{out}"
-[raw]
-first_day = 2017-01-01
-last_day = 2017-03-31
-facts = {{performance = {{}}}}
-[features]
-[tasks.units]
-expr = "sum(units)"
-unit = "units"
+PREDICT = """
 [predict]
 grace_seconds = {grace}
 batch_size = {batch_size}
@@ -50,7 +40,7 @@ def ready_run(
     config: Path, out: str, *, rows: int = 20, batch_size: int = 32, grace: float = 0, seed: int = 0
 ) -> list[str]:
     """Publish the model and the features below ``out``; returns the prediction job's arguments."""
-    config.write_text(CONFIG.format(out=out, batch_size=batch_size, grace=grace))
+    write_run(config, out=out, more=PREDICT.format(batch_size=batch_size, grace=grace))
     torch.manual_seed(0)
     publish_model(
         below(out, "model"),

@@ -14,6 +14,7 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.schema import forecast_names
 from m2m_model.contracts.store import Folder, Manifest, publish
 from m2m_model.zoo.registry import build_model
+from tests.training.run_toml import write_run
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table, same_rules
 from training.checkpoint import load_model, publish_model, run_content
 from training.config import TrainingConfig
@@ -21,19 +22,6 @@ from training.loop import LoopState, Snapshot
 from training.scoring import ModelForecaster, Source, forecast_columns
 
 ROOT = Path(__file__).parents[2]
-CONFIG = """
-[run]
-name = "tiny"
-out = "{out}"
-[raw]
-first_day = 2017-01-01
-last_day = 2017-03-31
-facts = {{performance = {{}}}}
-[features]
-[tasks.units]
-expr = "sum(units)"
-unit = "units"
-"""
 MODELS = {
     "m2m": MODEL,
     "m2m with all": MODEL.model_copy(
@@ -52,7 +40,7 @@ MODELS = {
 
 def prepare(out: Path, config: ModelConfig) -> Manifest:
     """A published model and a feature day of two files; returns the day's manifest."""
-    (out / "config.toml").write_text(CONFIG.format(out=out))
+    write_run(out / "config.toml", out=out)
     torch.manual_seed(0)
     module = build_model(config, SPEC)
     with torch.no_grad():

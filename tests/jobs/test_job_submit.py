@@ -11,30 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.run_toml import SMALL_MODEL, write_run
 from tests.training.tiny import publish_tables, random_table
 from training.checkpoint import load_model
 
 pytestmark = pytest.mark.ray
 
-CONFIG = """
-[run]
-name = "tiny"
-out = "{out}"
-[raw]
-first_day = 2017-01-01
-last_day = 2017-03-31
-facts = {{performance = {{}}}}
-[features]
-[tasks.units]
-expr = "sum(units)"
-unit = "units"
-[model]
-embedding_dim = 2
-experts = 2
-view_dim = 4
-knowledge_dim = 4
-meta_layers = 1
-tower_layers = 1
+TRAIN = """
 [train]
 epochs = 1
 batch_size = 8
@@ -85,7 +68,7 @@ def config(tmp_path: Path) -> Path:
     }
     publish_tables(str(tmp_path / "dataset"), "dataset", tables)
     path = tmp_path / "config.toml"
-    path.write_text(CONFIG.format(out=tmp_path))
+    write_run(path, out=tmp_path, more=SMALL_MODEL + TRAIN)
     return path
 
 

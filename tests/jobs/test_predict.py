@@ -20,6 +20,7 @@ from m2m_model.contracts.schema import prediction_schema
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.zoo.registry import build_model
+from tests.training.run_toml import write_run
 from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table, same_rules
 from training.checkpoint import publish_model, run_content
 from training.config import TrainingConfig
@@ -29,18 +30,7 @@ RULES = same_rules(0.5, 0.9)
 
 pytestmark = pytest.mark.ray
 
-CONFIG = """
-[run]
-name = "tiny"
-out = "{out}"
-[raw]
-first_day = 2017-01-01
-last_day = 2017-03-31
-facts = {{performance = {{}}}}
-[features]
-[tasks.units]
-expr = "sum(units)"
-unit = "units"
+NO_GRACE = """
 [predict]
 grace_seconds = 0
 """
@@ -56,7 +46,7 @@ def _cluster() -> Iterator[None]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """A run with a published model and the features of two days."""
-    (tmp_path / "config.toml").write_text(CONFIG.format(out=tmp_path))
+    write_run(tmp_path / "config.toml", out=tmp_path, more=NO_GRACE)
     torch.manual_seed(0)
     module = build_model(MODEL, SPEC)
     snapshot = Snapshot(model=module.state_dict(), optimizer={}, state=LoopState(best_loss=1.0))

@@ -17,8 +17,9 @@ from jobs import predict
 from m2m_model.contracts.schema import prediction_schema
 from m2m_model.contracts.store import Folder, Manifest, below, publish, read_manifest
 from m2m_model.zoo.registry import build_model
-from tests.jobs.test_predict import CONFIG, RULES
+from tests.jobs.test_predict import NO_GRACE, RULES
 from tests.training.datasets import write_dataset
+from tests.training.run_toml import write_run
 from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table
 from training.checkpoint import publish_model, run_content
 from training.config import TrainingConfig
@@ -62,7 +63,7 @@ def test_the_training_reader_reads_what_was_published(s3: str, tmp_path: Path) -
 def run(s3: str, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     """A run on the store with a published model and a day's features; its place and the job's arguments."""
     config = tmp_path / "config.toml"
-    config.write_text(CONFIG.format(out=s3))
+    write_run(config, out=s3, more=NO_GRACE)
     torch.manual_seed(0)
     snapshot = Snapshot(model=build_model(MODEL, SPEC).state_dict(), optimizer={}, state=LoopState(best_loss=1.0))
     content = run_content(MODEL, TrainingConfig(), dataset_generation="g")

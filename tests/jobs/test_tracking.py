@@ -9,31 +9,14 @@ import pytest
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, read_manifest
+from tests.training.run_toml import SMALL_MODEL, write_run
 from tests.training.tiny import publish_tables, random_table
 from training.tracking.config import TrackingConfig
 from training.tracking.tracker import open_tracker
 
 mlflow = pytest.importorskip("mlflow")
 ROOT = Path(__file__).parents[2]
-CONFIG = """
-[run]
-name = "tiny"
-out = "{out}"
-[raw]
-first_day = 2017-01-01
-last_day = 2017-03-31
-facts = {{performance = {{}}}}
-[features]
-[tasks.units]
-expr = "sum(units)"
-unit = "units"
-[model]
-embedding_dim = 2
-experts = 2
-view_dim = 4
-knowledge_dim = 4
-meta_layers = 1
-tower_layers = 1
+MORE = """
 [train]
 epochs = 2
 batch_size = 8
@@ -61,7 +44,7 @@ def test_a_run_per_model_with_parameters_metrics_pictures_and_the_model(tmp_path
     }
     publish_tables(str(tmp_path / "dataset"), "dataset", tables)
     config = tmp_path / "config.toml"
-    config.write_text(CONFIG.format(out=tmp_path))
+    write_run(config, out=tmp_path, more=SMALL_MODEL + MORE)
     run("train", config)
     run("evaluate", config)
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db")

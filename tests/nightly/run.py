@@ -1,10 +1,8 @@
 """A small run whose jobs are processes, as a user starts them: raw tables filed by day, one dataset, one model."""
 
 import datetime
-import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,9 @@ from m2m_model.contracts.store import Folder, read_manifest
 from tests.etl.partitioned import partitioned, write_part, write_partitioned
 from tests.etl.raw_world import DAY, Shape, World, make_world
 from tests.etl.run_toml import write_run
+from tests.nightly.processes import finish, start_job
 from training.nightly.summary import Summary, night_folder, read_summary
 
-ROOT = Path(__file__).parents[2]
 SHAPE = Shape(seed=11, advertisers=8, length=6, history_weeks=1, horizon=2)
 SPLIT = {"ratio": (6, 2, 2), "train_stride": 6, "validation_stride": 4, "test_stride": 1}
 SPARK = {"spark.master": "local[1]", "spark.sql.shuffle.partitions": "1", "spark.driver.memory": "1g"}
@@ -26,7 +24,8 @@ model = {embedding_dim = 2, experts = 2, view_dim = 4, knowledge_dim = 4, meta_l
 train = {epochs = 1, batch_size = 64}
 predict = {grace_seconds = 0}
 engagement = {lists = {fading = {task = "active", at_most = 2.0, cool_down_days = 1}}}
-keeper = {total_ratio = [0, 1e9], zero_share = 1.0, rows_ratio = [0, 1e9], days_behind = 9}
+keeper = {total_ratio = [0, 1e9], zero_share = 1.0, rows_ratio = [0, 1e9]}
+monitor = {days_behind = 9, psi = 1e9, unseen = 1.0, activity = [0, 1e9], scenario_rows = [0, 1e9], min_rows = 1000}
 """
 
 
@@ -45,17 +44,11 @@ class Run:
         return self.world.config.raw.last_day
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", f"jobs.{name}", "--config", str(self.folder / "run.toml"), *arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+        return start_job(name, self.folder / "run.toml", *arguments)
 
     def job(self, name: str, *arguments: str, status: int = 0) -> str:
         """Run a job to its end; what it printed, errors included."""
-        process = self.start(name, *arguments)
-        output, errors = process.communicate(timeout=1200)
-        assert process.returncode == status, f"status {process.returncode}\n{output[-3000:]}{errors[-3000:]}"
-        return output + errors
+        return finish(self.start(name, *arguments), status=status)
 
     def summary(self, date: datetime.date) -> Summary:
         summary = read_summary(night_folder(str(self.out / "daily"), date))

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from jobs.exit_codes import ExitCode
-from tests.nightly.run import DAY, Run
+from tests.nightly.run import DAY, SHAPE, Run
 
 pytestmark = [pytest.mark.spark, pytest.mark.ray, pytest.mark.slow]
-STEPS = ("model", "features", "predictions", "lists", "checks", "report")
-WORK = ("features", "predictions", "lists")
+STEPS = ("model", "features", "predictions", "lists", "checks", "labels", "monitor", "report")
+WORK = ("features", "predictions", "lists", "labels")
 
 
 def states(run: Run, *arguments: str, status: int) -> list[tuple[str, str, str]]:
@@ -20,7 +20,14 @@ def states(run: Run, *arguments: str, status: int) -> list[tuple[str, str, str]]
 def test_a_night_a_second_run_late_data_and_bad_data(run: Run) -> None:
     date = run.last - 3 * DAY
     span = ("--from", str(date - DAY), "--to", str(date))
-    run.job("daily", "--date", str(date))
+    matured = date - SHAPE.horizon * DAY
+    run.job("daily", "--date", str(matured))
+    assert run.steps(matured) == dict.fromkeys(STEPS, "done") | {"labels": "skipped"}
+    said = run.job("daily", "--date", str(date))
+    assert f"{matured}: " in next(line for line in said.splitlines() if "predictions scored" in line)
+    assert f"{date}  report: done" in said
+    assert str(matured) == json.loads((run.out / f"monitoring/dt={date}/monitor.json").read_text())["scored"]["as_of"]
+    assert f"{run.out}/dashboard/index.html" in said
     summary = run.summary(date)
     assert (summary.status, summary.exit_code, summary.alerts) == ("complete", 0, ())
     assert run.steps(date) == dict.fromkeys(STEPS, "done")

@@ -15,24 +15,14 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, publish
 from m2m_model.zoo.registry import build_model
+from tests.training.run_toml import write_run
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table, same_rules
 from training.checkpoint import load_model, publish_model, run_content
 from training.config import TrainingConfig
 from training.loop import LoopState, Snapshot
 from training.registry.store import Registry
 
-CONFIG = """
-[run]
-name = "tiny"
-out = "{out}"
-[raw]
-first_day = 2017-01-01
-last_day = 2017-03-31
-facts = {{performance = {{}}}}
-[features]
-[tasks.units]
-expr = "sum(units)"
-unit = "units"
+REGISTRY = """
 [registry]
 location = "{out}/registry"
 resamples = 200
@@ -54,7 +44,7 @@ def publish_seed(out: Path, seed: int, *, scale: float = 1.0, spec: DatasetSpec 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """A run with a dataset of three test weeks."""
-    (tmp_path / "config.toml").write_text(CONFIG.format(out=tmp_path))
+    write_run(tmp_path / "config.toml", out=tmp_path, more=REGISTRY.format(out=tmp_path))
     days = [datetime.date(2017, 3, 1) + datetime.timedelta(days=7 * week) for week in range(3)]
     tables = {
         f"test-{n}": (random_table(60, seed=n, day=day, labels=True), {"split": "test", "dt": str(day)})

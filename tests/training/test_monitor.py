@@ -20,7 +20,7 @@ from jobs.config import run_job
 from m2m_model.contracts.drift import Histograms, feature_sizes
 from m2m_model.contracts.schema import FORECASTS, KEYS, QUANTILES, dataset_schema, prediction_schema
 from m2m_model.contracts.store import Folder, Manifest, publish, read_manifest
-from tests.jobs.test_predict import CONFIG
+from tests.training.run_toml import write_run
 from tests.training.tiny import SPEC, publish_tables, random_table
 from training.baselines.naive import last_7_days, mean_28_days
 from training.monitor.calibration import LEVELS, probability_bins
@@ -97,7 +97,7 @@ def day(tmp_path: Path) -> Day:
 
 def make_day(folder: Path) -> Day:
     """Publish a run below ``folder`` whose forecasts lie within a tenth of what came."""
-    (folder / "config.toml").write_text(CONFIG.format(out=folder))
+    write_run(folder / "config.toml", out=folder)
     labelled = random_table(ROWS, seed=1, day=AS_OF, labels=True)
     features = labelled.select(dataset_schema(SPEC, labels=False).names)
     random = np.random.default_rng(3)
@@ -202,6 +202,11 @@ def test_what_is_not_published_is_an_alert_and_the_rest_is_said(day: Day) -> Non
     missing = "2017-03-02 has no published features and no predictions and no labels"
     assert report.scored.missing == missing
     assert {alert.check for alert in report.alerts} == {"scored", "drift"}
+    first = NIGHT - datetime.timedelta(days=1)
+    assert day.run(date=first) == 4
+    report = MonitorReport.model_validate_json((day.out / f"monitoring/dt={first}/monitor.json").read_text())
+    assert not report.scored.due
+    assert {alert.check for alert in report.alerts} == {"drift"}, "nobody waits for days before the first predicted"
     (day.out / f"labels/dt={AS_OF}/manifest.json").unlink()
     assert day.run() == 4
     assert day.report().scored.missing.endswith("run jobs/build_dataset.py --labels 2017-03-01")

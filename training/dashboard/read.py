@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from m2m_model.contracts.days import published_days
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import MANIFEST, Folder, below, read_manifest
+from m2m_model.contracts.store import Folder, below, read_manifest
 from training.evaluate import METRICS
 from training.metrics import HEADLINE, MetricRow
 from training.monitor.publish import KIND
@@ -58,19 +58,19 @@ class Findings:
 def read_findings(places: Places, *, days: int) -> Findings:
     """All that is published, of the newest ``days`` nights; what is damaged is said and left out."""
     missing: list[str] = []
-    predicted = _dates(places.predictions, MANIFEST)
+    predicted = published_days(places.predictions)
     if not predicted:
         missing.append("No day has been predicted yet: run jobs/daily.py --date D.")
     summaries = [
         found
-        for date in _dates(places.daily, SUMMARY)[-days:]
+        for date in published_days(places.daily, SUMMARY)[-days:]
         if (found := _or_say(partial(read_summary, night_folder(places.daily, date)), missing))
     ]
     if not summaries:
         missing.append("No night has left a summary: jobs/daily.py writes one.")
     nights = [
         night
-        for date in _dates(places.monitoring, MANIFEST)[-days:]
+        for date in published_days(places.monitoring)[-days:]
         if (night := _or_say(partial(_night, below(places.monitoring, f"dt={date}")), missing))
     ]
     if not nights:
@@ -96,16 +96,6 @@ def _or_say(read: Callable[[], T], missing: list[str]) -> T | None:
     except UserError as error:
         missing.append(str(error))
         return None
-
-
-def _dates(location: str, name: str) -> list[datetime.date]:
-    """Days whose folder holds the file that is written last, ascending."""
-    root = Folder.at(location)
-    found = root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=False, allow_not_found=True))
-    names = [
-        info.base_name for info in found if info.base_name.startswith("dt=") and root.exists(f"{info.base_name}/{name}")
-    ]
-    return sorted(datetime.date.fromisoformat(name.removeprefix("dt=")) for name in names)
 
 
 def _night(location: str) -> Night:

@@ -27,7 +27,8 @@ def find_alerts(
 
 def _scores(scored: Scored, config: MonitorConfig) -> Iterator[Alert]:
     if scored.missing:
-        yield Alert(check="scored", value="missing", threshold="scored", message=scored.missing)
+        if scored.due:
+            yield Alert(check="scored", value="missing", threshold="scored", message=scored.missing)
         return
     unmatched = 1 - scored.scored / scored.predicted if scored.predicted else 0.0
     if unmatched > config.unmatched:

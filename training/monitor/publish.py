@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from m2m_model.contracts.days import published_days
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import QUANTILES
 from m2m_model.contracts.spec import DatasetSpec
@@ -79,26 +80,26 @@ def monitor_night(
     features: str,
     predictions: str,
     labels: str,
-    dataset: str,
+    trained_on: str,
     out: str,
     config: MonitorConfig,
     grace_seconds: float,
 ) -> MonitorReport:
     """Look at night ``date`` and at the day whose labels it completes, and publish at ``<out>/dt=<date>``.
 
-    That is the as-of day ``horizon + lag`` days before: its label window ends with the newest day of facts that the
-    night reads. ``features``, ``predictions`` and ``labels`` are folders of ``dt=`` folders. What is not published is
-    said in the report, as an alert.
+    ``features``, ``predictions`` and ``labels`` are folders of ``dt=`` folders; ``trained_on`` is the location of the
+    model's spec, with the training rows' histograms beside it. What is not published is said in the report, as an
+    alert; but nobody waits for the scores of days before the first that was predicted.
 
     Raises:
-        UserError: there is no dataset, or something that is published is damaged or not of one another.
+        UserError: there is no such spec, or something that is published is damaged or not of one another.
     """
-    trained_on = below(dataset, "spec.json")
     spec = DatasetSpec.read(trained_on)
-    lag = datetime.timedelta(days=spec.availability_lag_days)
-    as_of = date - lag - datetime.timedelta(days=spec.horizon)
+    as_of = matured_day(date, spec)
     folders = {"features": features, "predictions": predictions, "labels": labels}
     sums, scored = _scored(as_of, {name: below(folder, f"dt={as_of}") for name, folder in folders.items()})
+    if scored.missing:
+        scored = scored.model_copy(update={"due": _predicted_by(predictions, as_of)})
     drift = read_drift(features, date, trained_on=trained_on)
     inputs = read_inputs(features, date, days_compared=config.days_compared)
     report = MonitorReport(
@@ -107,10 +108,20 @@ def monitor_night(
         scored=scored,
         drift=drift,
         inputs=inputs,
-        alerts=find_alerts(scored, drift, inputs, config, needed=date - lag),
+        alerts=find_alerts(scored, drift, inputs, config, needed=as_of + datetime.timedelta(days=spec.horizon)),
     )
     _publish(Folder.at(below(out, f"dt={date}")), report, {} if sums is None else _lines(sums), grace_seconds)
     return report
+
+
+def matured_day(date: datetime.date, spec: DatasetSpec) -> datetime.date:
+    """The as-of day whose label window ends with the newest day of facts that night ``date`` reads."""
+    return date - datetime.timedelta(days=spec.availability_lag_days + spec.horizon)
+
+
+def _predicted_by(predictions: str, date: datetime.date) -> bool:
+    """Whether any day up to ``date`` is predicted."""
+    return any(day <= date for day in published_days(predictions))
 
 
 def _scored(as_of: datetime.date, locations: Mapping[str, str]) -> tuple[DayScores | None, Scored]:

@@ -35,6 +35,8 @@ class Scored(StrictConfig):
 
     as_of: datetime.date
     missing: str = ""
+    due: bool = True
+    """False: no day up to this one was ever predicted, so that nothing is amiss where it is missing."""
     model_version: str = ""
     predicted: int = 0
     scored: int = 0

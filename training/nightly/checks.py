@@ -1,4 +1,4 @@
-"""What a night looks at after it has published: rows, forecasts and inputs against the thresholds of ``[keeper]``."""
+"""What a night looks at after it has published: its rows and forecasts beside ``[keeper]``."""
 
 import datetime
 from collections.abc import Iterator
@@ -15,8 +15,6 @@ from m2m_model.contracts.store import MANIFEST, FileEntry, Folder, Manifest, bel
 from training.nightly.config import KeeperConfig
 from training.nightly.summary import Alert, Inputs
 
-SNAPSHOTS = ("profile", "scenarios")
-"""Raw tables that need not have a file for every day."""
 WEEK = 7
 
 
@@ -53,7 +51,7 @@ def check_night(
     alerts = [
         *_rows(scored.rows, before, config),
         *_forecasts(_totals(spec, day, made, scored_day, scored), config),
-        *_inputs(inputs, date - datetime.timedelta(days=spec.availability_lag_days), config),
+        *_dropped(inputs, config),
     ]
     return inputs, tuple(alerts)
 
@@ -104,14 +102,7 @@ def _forecasts(totals: dict[str, Totals], config: KeeperConfig) -> Iterator[Aler
             yield Alert(check=f"total_ratio.{task}", value=round(ratio, 4), threshold=limit, message=message)
 
 
-def _inputs(inputs: Inputs, needed: datetime.date, config: KeeperConfig) -> Iterator[Alert]:
-    for table, newest in inputs.newest_day.items():
-        if newest is None or table in SNAPSHOTS:
-            continue
-        behind = (needed - newest).days
-        if behind > config.days_behind:
-            message = f"raw table {table} has no files after {newest}, the night reads up to {needed}"
-            yield Alert(check=f"days_behind.{table}", value=behind, threshold=config.days_behind, message=message)
+def _dropped(inputs: Inputs, config: KeeperConfig) -> Iterator[Alert]:
     dropped = sum(inputs.dropped.values())
     if dropped > config.dropped_rows:
         by_check = ", ".join(f"{rows:,} {check}" for check, rows in inputs.dropped.items() if rows)

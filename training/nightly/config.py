@@ -20,8 +20,6 @@ class KeeperConfig(StrictConfig):
     """Largest share of a task's point forecasts that are 0 (counts and spends)."""
     total_ratio: tuple[float, float] = (0.33, 3.0)
     """Summed mean forecast of a task against last week's actual sum of the same rows (counts and spends)."""
-    days_behind: int = Field(default=1, ge=0)
-    """Days without files before the newest day that a night reads, per raw table of facts that is filed by day."""
     dropped_rows: int = Field(default=0, ge=0)
     """Bad raw rows that ``[checks]`` may let go."""
 

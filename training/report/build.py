@@ -12,12 +12,11 @@ from typing import Any
 import jinja2
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import MANIFEST, FileEntry, Folder, Manifest, read_manifest
+from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
 from training.baselines.registry import BASELINES
 from training.correlations import scenario_correlations
 from training.metrics import AIMED
@@ -133,11 +132,8 @@ def last_day(predictions: str) -> dict[str, Any] | None:
 
 def _last_published(location: str) -> str | None:
     """Date of the most recent published ``dt=`` folder."""
-    root = Folder.at(location)
-    selector = pafs.FileSelector(root.path, recursive=False, allow_not_found=True)
-    names = sorted(i.base_name for i in root.filesystem.get_file_info(selector) if i.base_name.startswith("dt="))
-    published = [name for name in names if root.exists(f"{name}/{MANIFEST}")]
-    return published[-1].removeprefix("dt=") if published else None
+    days = published_days(location)
+    return str(days[-1]) if days else None
 
 
 def _drift(inputs: ReportInputs, dataset: Manifest) -> DriftReport:
