@@ -10,6 +10,8 @@ CONFIG ?= jobs/configs/complete_journey.toml
 SET ?=
 COMPOSE ?= docker compose
 ARGS ?=
+# Tests at a time, whole files each: much of a test is waiting for Spark and Ray to start.
+TESTS ?= 2
 
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
@@ -33,7 +35,7 @@ lint: venv ## format, lint, types, the dependency rule
 	@$(BIN)/lint-imports
 
 unit: venv ## unit, property, Spark and Ray tests, and each cheap kind of fault once
-	@$(BIN)/python -m pytest -m "not readme and not (faults and slow)"
+	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile -m "not readme and not (faults and slow)"
 
 test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
 	@$(BIN)/python -m pytest -m cluster
@@ -48,7 +50,7 @@ petastorm: venv-petastorm ## the reader suite in petastorm's own environment
 	@PYTHONPATH=. $(PETASTORM)/bin/python -m pytest tests/training/test_readers.py -m "not ray"
 
 readme: venv ## the README's commands with a reduced demo, and docs/bring_your_own_data.md
-	@$(BIN)/python -m pytest -m readme
+	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile -m readme
 
 search: venv ## the missing trials of a study's hyperparameter search, each saved when finished
 	@$(BIN)/python -m jobs.search --config $(CONFIG) $(foreach s,$(SET),--set $(s)) $(ARGS)
