@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -75,9 +76,13 @@ def build_dataset(
     )
     packed = packed_facts(tables, profile, pack, config, arrivals)
     try:
-        found = summaries(packed)
-        check_summaries(found, sources, tables, config)
-        attributes = AttributeTable(tables.scenarios, scenario, every_day, snapshot_days=config.raw.snapshot_days)
+        with ThreadPoolExecutor() as threads:
+            of_attributes = threads.submit(
+                AttributeTable, tables.scenarios, scenario, every_day, snapshot_days=config.raw.snapshot_days
+            )
+            found = summaries(packed)
+            check_summaries(found, sources, tables, config)
+        attributes = of_attributes.result()
         if spec is None:
             spec = fit_spec(
                 config,

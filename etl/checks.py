@@ -21,6 +21,10 @@ class Findings:
 
     dropped: dict[str, int] = field(default_factory=dict)
 
+    def add(self, other: "Findings") -> None:
+        for check, rows in other.dropped.items():
+            self.dropped[check] = self.dropped.get(check, 0) + rows
+
     def handle(self, *, check: str, table: str, rows: int, policy: str, detail: str) -> bool:
         """Count ``rows`` bad rows; returns whether there is anything to drop.
 

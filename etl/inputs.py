@@ -5,7 +5,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException
@@ -65,14 +67,14 @@ def list_inputs(spark: SparkSession, raw: RawConfig, *, root: str) -> Inputs:
     Raises:
         UserError: a table is not there.
     """
-    tables: dict[str, Mapping[str, Sequence[RawFile]] | None] = {}
     days = {name: table.partition or table.time for name, table in raw.facts.items()}
     days |= {"profile": raw.profile.day, "scenarios": raw.scenarios.day}
-    for name, column in days.items():
-        table = raw.facts.get(name) or getattr(raw, name)
-        files = _files(spark, table.path or f"{root}/{name}", name)
-        tables[name] = None if files is None else _by_day(files, column)
-    return Inputs(raw, tables)
+    places = {name: (raw.facts.get(name) or getattr(raw, name)).path or f"{root}/{name}" for name in days}
+    # Side by side, since a small job keeps the driver busy for longer than it keeps Spark.
+    with ThreadPoolExecutor() as threads:
+        listed = list(threads.map(partial(_files, spark), places.values(), places))
+    tables = zip(days.items(), listed, strict=True)
+    return Inputs(raw, {name: None if files is None else _by_day(files, day) for (name, day), files in tables})
 
 
 def changed_parts(built: Versions, now: Versions) -> dict[str, list[str]]:

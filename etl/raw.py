@@ -2,7 +2,9 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -51,23 +53,37 @@ def read_raw(
     Raises:
         UserError: bad input.
     """
-    findings, checks = Findings(), config.checks
-    scenario = read_snapshots(spark, config.raw.scenarios, "scenarios", root=root)
-    scenario = checked_snapshots(scenario, "scenarios", "scenario_id", checks=checks, findings=findings)
-    found = {row[0] for row in scenario.select("scenario_id").distinct().collect()}
-    if not found:
-        raise UserError("raw table 'scenarios' must have rows, however: it is empty")
+    checks, read = config.checks, partial(read_facts, spark, config.raw, root=root, as_known_at=as_known_at, days=days)
+    # Side by side, since a small job keeps the driver busy for longer than it keeps Spark.
+    with ThreadPoolExecutor() as threads:
+        of_scenarios = threads.submit(_scenarios, spark, config, root=root)
+        of_profile = threads.submit(_profile, spark, config, root=root, days=snapshots)
+        facts_read = {name: threads.submit(read, name) for name in config.raw.facts}
+    scenario, found, findings = of_scenarios.result()
+    profile, more = of_profile.result()
+    findings.add(more)
     ids = tuple(sorted(found | set(scenarios)))
-    profile = read_snapshots(spark, config.raw.profile, "profile", root=root, days=snapshots)
-    profile = checked_snapshots(profile, "profile", "advertiser_id", checks=checks, findings=findings)
-    facts = {
-        name: read_facts(spark, config.raw, name, root=root, as_known_at=as_known_at, days=days)
-        for name in config.raw.facts
-    }
+    facts = {name: running.result() for name, running in facts_read.items()}
     _check_id_types(config, facts, profile)
     for name, frame in facts.items():
         facts[name] = flagged_facts(frame, name, raw=config.raw, checks=checks, scenarios=list(ids), findings=findings)
     return RawFrames(facts, profile, scenario, ids, findings)
+
+
+def _scenarios(spark: SparkSession, config: EtlConfig, *, root: str) -> tuple[DataFrame, set[str], Findings]:
+    findings = Findings()
+    frame = read_snapshots(spark, config.raw.scenarios, "scenarios", root=root)
+    frame = checked_snapshots(frame, "scenarios", "scenario_id", checks=config.checks, findings=findings)
+    found = {row[0] for row in frame.select("scenario_id").distinct().collect()}
+    if not found:
+        raise UserError("raw table 'scenarios' must have rows, however: it is empty")
+    return frame, found, findings
+
+
+def _profile(spark: SparkSession, config: EtlConfig, *, root: str, days: Days | None) -> tuple[DataFrame, Findings]:
+    findings = Findings()
+    frame = read_snapshots(spark, config.raw.profile, "profile", root=root, days=days)
+    return checked_snapshots(frame, "profile", "advertiser_id", checks=config.checks, findings=findings), findings
 
 
 def check_attributes(tables: RawFrames, config: EtlConfig) -> None:
