@@ -41,7 +41,8 @@ class ModelConfig(StrictConfig):
     offset: Literal["none", "history"] = "none"
     """``history``: forecasts are exp(z) times 0.1 + the mean of the 7-, 14-, 28- and T-day rates per horizon."""
     distribution: bool = False
-    """An auxiliary head for the predictive distribution of counts and spends; ``train.loss.distribution`` trains it."""
+    """Further outputs for the predictive distribution and the mean of counts and spends; ``train.loss.distribution``
+    trains them."""
     uncertainty_weights: bool = False
     """Learn how much each task's loss weighs (Kendall et al., 2018), beside the fixed lambda_t."""
 
@@ -59,4 +60,5 @@ class LossConfig(StrictConfig):
     l1_log: float = Field(default=0.0, ge=0)
     """|log1p forecast - log1p label|"""
     distribution: float = Field(default=0.0, ge=0)
-    """Cross-entropy of the label's bin under the predictive distribution; needs ``model.distribution``."""
+    """Cross-entropy of the label's bin under the predictive distribution, and the likelihood of the mean beside it;
+    needs ``model.distribution``."""

@@ -87,10 +87,6 @@ def bin_values(starts: Float[np.ndarray, "K"], *, whole: bool) -> Float[np.ndarr
     return np.asarray((starts + ends) / 2, float)
 
 
-def means(masses: Float[Tensor, "B M K1"], values: Float[Tensor, "M K1"]) -> Float[Tensor, "B M"]:
-    return (masses * values).sum(dim=-1)
-
-
 def quantiles(
     masses: Float[Tensor, "B M K1"], values: Float[Tensor, "M K1"], levels: Sequence[float]
 ) -> Float[Tensor, "B M Q"]:

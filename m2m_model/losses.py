@@ -19,7 +19,7 @@ from m2m_model.contracts.spec import AMOUNTS, TaskKind
 from m2m_model.encoder import SequenceEmbedding
 from m2m_model.meta import MetaUnit
 from m2m_model.model import Model
-from m2m_model.output import VALUE
+from m2m_model.output import MEAN, POSITIVE, VALUE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +105,7 @@ class JointLoss:
     ) -> Float[Tensor, "B N"]:
         """Each row's loss of each task, lambda_t included."""
         value, labels, config = parameters[..., VALUE], batch.labels[:, tasks], self.config
-        columns = []
-        for position, index in enumerate(range(len(self.tasks))[tasks]):
-            column = LIKELIHOODS[self.tasks[index].kind](value[:, [position]], labels[:, [position]]).squeeze(1)
-            columns.append(column * self._likelihood_weights(batch, index))
-        terms = torch.stack(columns, dim=1)
+        terms = self._likelihoods(value, labels, batch, tasks, config.likelihood)
         amounts = self.model.output.amounts[tasks]
         if config.l1 or config.l1_log:
             # Log-odds are left out before the exponential: where() would not keep its infinities out of gradients.
@@ -119,21 +115,38 @@ class JointLoss:
             terms = terms + torch.where(amounts, errors + log_errors, 0.0)
         if config.distribution and self.model.output.bins is not None:
             bins = self.model.output.bins
-            positive, location, log_scale = parameters[..., VALUE + 1 :].unbind(dim=-1)
+            positive, location, log_scale = parameters[..., POSITIVE:MEAN].unbind(dim=-1)
             masses = bins.log_masses(positive, location, log_scale, tasks)
             chosen = masses.gather(-1, bins.outcomes(labels, tasks).unsqueeze(-1)).squeeze(-1)
-            terms = terms - config.distribution * torch.where(amounts, chosen, 0.0)
+            of_mean = self._likelihoods(parameters[..., MEAN], labels, batch, tasks, 1.0)
+            terms = terms + config.distribution * torch.where(amounts, of_mean - chosen, 0.0)
         return terms
 
-    def _likelihood_weights(self, batch: Batch, index: int) -> Tensor:
+    def _likelihoods(
+        self,
+        value: Float[Tensor, "B N"],
+        labels: Float[Tensor, "B N"],
+        batch: Batch,
+        tasks: slice,
+        of_amounts: float,
+    ) -> Float[Tensor, "B N"]:
+        columns = []
+        for position, index in enumerate(range(len(self.tasks))[tasks]):
+            column = LIKELIHOODS[self.tasks[index].kind](value[:, [position]], labels[:, [position]]).squeeze(1)
+            columns.append(column * self._likelihood_weights(batch, index, of_amounts))
+        return torch.stack(columns, dim=1)
+
+    def _likelihood_weights(self, batch: Batch, index: int, of_amounts: float) -> Tensor:
         weight = self.weights[index]
         if self.tasks[index].kind in AMOUNTS:
-            weight = weight * self.config.likelihood
+            weight = weight * of_amounts
         return weight * batch.exposure[:, index] / self.mean_exposures[index]
 
     def _perfect(self, batch: Batch, tasks: slice) -> Float[Tensor, "B N"]:
+        # Also of the mean beside a distribution; bins have no loss below zero.
+        of_amounts = self.config.likelihood + self.config.distribution
         columns = [
-            PERFECT[self.tasks[index].kind](batch.labels[:, index]) * self._likelihood_weights(batch, index)
+            PERFECT[self.tasks[index].kind](batch.labels[:, index]) * self._likelihood_weights(batch, index, of_amounts)
             for index in range(len(self.tasks))[tasks]
         ]
         return torch.stack(columns, dim=1)

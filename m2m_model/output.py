@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from m2m_model.contracts.schema import QUANTILES
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec, TaskSpec
-from m2m_model.distribution import Bins, means, quantiles, smape_actions
+from m2m_model.distribution import Bins, quantiles, smape_actions
 from m2m_model.history import recent_level
 
 HEADROOM = 3.0
 """How far above the largest training label a log-mean may go."""
 OUTPUT_SHARE = 0.1
 """Initial size of the linear unit's weights relative to a unit-variance output."""
-VALUE, POSITIVE, LOCATION, LOG_SCALE = range(4)
-"""The parameters: log-mean (of a binary task log-odds), then those of the predictive distribution, if there is one."""
+VALUE, POSITIVE, LOCATION, LOG_SCALE, MEAN = range(5)
+"""The parameters: log-forecast (of a binary task log-odds), then, if there is a predictive distribution, its own and a
+log-mean: an L1 loss makes medians of the first, and the tail of binned masses says little of a mean."""
 SCALE_RANGE = (-4.0, 3.0)
 
 
@@ -56,11 +57,12 @@ class Ceiling(torch.autograd.Function):
 class Output(nn.Module):
     """Linear units on a task's representation: ``w_t . x_t + b_t`` for each of P parameters, plus the offset.
 
-    The log-mean is clamped above: at log(largest training label) + 3, and at what a task can be; there is no lower
-    clamp. Without an offset its bias starts at the log of the mean training label (binary: log-odds).
+    The log-forecast and the log-mean are clamped above: at log(largest training label) + 3, and at what a task can be;
+    there is no lower clamp. Without an offset their biases start at the log of the mean training label (binary:
+    log-odds).
 
     Shape:
-        x [B, N, V] of the N ``tasks`` (default: all M), history [B, M, H] -> [B, N, P]; P = 4 with a distribution,
+        x [B, N, V] of the N ``tasks`` (default: all M), history [B, M, H] -> [B, N, P]; P = 5 with a distribution,
         else 1
     """
 
@@ -69,7 +71,7 @@ class Output(nn.Module):
         self.spec, self.offset = spec, offset
         self.bins = Bins(spec) if distribution else None
         tasks = len(spec.tasks)
-        parameters = 4 if distribution else 1
+        parameters = 5 if distribution else 1
         self.weight = nn.Parameter(torch.randn(parameters, tasks, dim) * OUTPUT_SHARE / math.sqrt(dim))
         self.bias = nn.Parameter(torch.zeros(parameters, tasks))
         if not offset:
@@ -77,6 +79,7 @@ class Output(nn.Module):
             with torch.no_grad():
                 self.bias[VALUE] = torch.where(self._of_kind("binary"), means.clamp(max=0.999).logit(), means.log())
                 self.bias[LOCATION:LOG_SCALE] = means.log1p()
+                self.bias[MEAN:] = means.log()
         self.register_buffer("binary", self._of_kind("binary"), persistent=False)
         self.register_buffer("amounts", self._of_kind(*AMOUNTS), persistent=False)
         self.register_buffer(
@@ -96,10 +99,13 @@ class Output(nn.Module):
             level = recent_level(history, self.spec)[:, tasks]
             value = value + torch.where(binary, level.clamp(max=0.999).logit(), level.log())
             # The odds of any label grow with the expected one.
-            shape = [shape[0] + level.log(), shape[1] + level.log1p(), shape[2]] if shape else []
-        value = Ceiling.apply(value, self.ceiling[tasks])  # type: ignore[no-untyped-call]
+            if shape:
+                shape = [shape[0] + level.log(), shape[1] + level.log1p(), shape[2], shape[3] + level.log()]
+        ceiling = self.ceiling[tasks]
+        value = Ceiling.apply(value, ceiling)  # type: ignore[no-untyped-call]
         if shape:
-            shape[2] = shape[2].clamp(*SCALE_RANGE)
+            log_mean = Ceiling.apply(shape[3], ceiling)  # type: ignore[no-untyped-call]
+            shape = [*shape[:2], shape[2].clamp(*SCALE_RANGE), log_mean]
         return torch.stack([value, *shape], dim=-1)
 
     def forecasts(self, parameters: Float[Tensor, "B M P"]) -> Forecasts:
@@ -108,11 +114,11 @@ class Output(nn.Module):
         centre = torch.where(self.binary, value.sigmoid(), value.exp())
         if self.bins is None:
             return Forecasts(centre, centre, centre, centre.new_zeros(*centre.shape, 0))
-        positive, location, log_scale = shape
+        positive, location, log_scale, log_mean = shape
         masses, values = self.bins.log_masses(positive, location, log_scale).exp(), self.bins.values.double()
         spread = quantiles(masses, values, list(QUANTILES.values()))
         return Forecasts(
-            mean=torch.where(self.amounts, means(masses, values), centre),
+            mean=torch.where(self.amounts, log_mean.exp(), centre),
             centre=centre,
             smape=torch.where(self.amounts, smape_actions(masses, values), centre),
             quantiles=torch.where(self.amounts.unsqueeze(-1), spread, torch.nan),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from m2m_model.contracts.schema import QUANTILES
-from m2m_model.distribution import Bins, bin_starts, bin_values, means, quantiles, smape_actions
+from m2m_model.distribution import Bins, bin_starts, bin_values, quantiles, smape_actions
 from m2m_model.history import recent_level
 from m2m_model.output import Output
 from tests.model.factories import make_mixed_spec, make_spec
@@ -77,10 +77,9 @@ def test_log_masses_far_from_the_label_and_their_gradients_stay_finite() -> None
     assert all(value.grad is not None and value.grad.isfinite().all() for value in values)
 
 
-def test_means_and_quantiles() -> None:
+def test_quantiles() -> None:
     values = torch.tensor([[0.0, 1.0, 2.0, 5.0]])
     masses = torch.tensor([[[0.5, 0.2, 0.2, 0.1]], [[0.0, 0.0, 0.0, 1.0]]])
-    assert means(masses, values).tolist() == [[pytest.approx(1.1)], [5.0]]
     assert quantiles(masses, values, [0.1, 0.6, 0.95]).tolist() == [[[0.0, 1.0, 5.0]], [[5.0, 5.0, 5.0]]]
 
 
@@ -105,15 +104,17 @@ def test_outputs_of_every_kind_start_at_what_the_history_says() -> None:
     history = torch.rand(5, 4, spec.history_size)
     forecasts = output.forecasts(output(torch.zeros(5, 4, 3), history))
     torch.testing.assert_close(forecasts.centre, recent_level(history, spec).double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(forecasts.mean, forecasts.centre)
     assert (forecasts.quantiles.shape, forecasts.smape.shape) == ((5, 4, len(QUANTILES)), (5, 4))
-    torch.testing.assert_close(forecasts.mean[:, 1:3], forecasts.centre[:, 1:3])  # rate and outcome
 
 
 def test_without_an_offset_outputs_start_at_the_training_means() -> None:
     spec = make_mixed_spec()
     output = Output(spec, 3, offset=False, distribution=True)
     forecasts = output.forecasts(output(torch.zeros(1, 4, 3), torch.zeros(1, 4, spec.history_size)))
-    assert forecasts.centre[0].tolist() == pytest.approx([task.mean_label for task in spec.tasks], rel=1e-4)
+    expected = pytest.approx([task.mean_label for task in spec.tasks], rel=1e-4)
+    assert forecasts.centre[0].tolist() == expected
+    assert forecasts.mean[0].tolist() == expected
 
 
 def test_levels_of_rates_and_outcomes_are_not_scaled_to_the_horizon() -> None:

@@ -104,17 +104,21 @@ def test_forecasting_zero_costs_one_a_row_whatever_the_task_s_size() -> None:
     assert (weights * STATISTICS.label_sums).sum(dim=0).tolist() == pytest.approx([40.0] * 4)
 
 
-def test_the_distribution_s_loss_is_the_log_mass_of_the_label_s_bin() -> None:
+def test_the_distribution_s_loss_is_the_log_mass_of_the_label_s_bin_and_its_mean_s_likelihood() -> None:
     spec, model, batch = mixed(distribution=True)
     parameters = model(batch)
     terms = loss_of(model, distribution=0.5).terms(parameters, batch) - loss_of(model).terms(parameters, batch)
     bins = model.output.bins
     assert bins is not None
-    masses = bins.log_masses(*parameters[..., 1:].unbind(-1))
+    masses = bins.log_masses(*parameters[..., 1:4].unbind(-1))
     outcomes = bins.outcomes(batch.labels)
     for b in range(6):
         for t, task in enumerate(spec.tasks):
-            expected = -0.5 * masses[b, t, outcomes[b, t]].item() if task.kind in ("count", "spend") else 0.0
+            expected = 0.0
+            if task.kind in ("count", "spend"):
+                weight = WEIGHTS[t].item() * batch.exposure[b, t].item()
+                mean = slow_likelihood(task.kind, parameters[b, t, 4].item(), batch.labels[b, t].item())
+                expected = 0.5 * (weight * mean - masses[b, t, outcomes[b, t]].item())
             assert terms[b, t].item() == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
