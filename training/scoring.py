@@ -231,12 +231,17 @@ def write_parquet(
 
 
 class _Worker:
-    def __init__(self, function: Callable[[FileEntry], Any], threads: int) -> None:
+    """Fetches the function with its first file: Ray has no restarts for actors whose arguments it may lose."""
+
+    def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         keep_freed_memory()
-        self.function = function
+        self.function: Callable[[FileEntry], Any] | None = None
 
-    def run(self, entry: FileEntry) -> Any:
+    def run(self, function: Sequence[ray.ObjectRef], entry: FileEntry) -> Any:
+        if self.function is None:
+            (reference,) = function  # within a sequence, since Ray would fetch an argument for every call
+            self.function = ray.get(reference)
         return self.function(entry)
 
 
@@ -262,11 +267,11 @@ def map_files(
     remote = ray.remote(_Worker).options(
         num_cpus=cluster.cpus_per_worker, max_restarts=retries, max_task_retries=retries
     )
-    shared = ray.put(function)
-    workers = [remote.remote(shared, max(1, int(cluster.cpus_per_worker))) for _ in range(actors)]
+    shared = [ray.put(function)]
+    workers = [remote.remote(max(1, int(cluster.cpus_per_worker))) for _ in range(actors)]
     results, rows = [], 0
     try:
-        mapped = ActorPool(workers).map(lambda worker, entry: worker.run.remote(entry), list(entries))
+        mapped = ActorPool(workers).map(lambda worker, entry: worker.run.remote(shared, entry), list(entries))
         for entry, result in zip(entries, mapped, strict=True):
             results.append(result)
             rows += entry.rows

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from m2m_model.contracts.days import published_days
 from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
