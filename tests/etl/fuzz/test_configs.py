@@ -15,7 +15,14 @@ from m2m_model.contracts.errors import UserError
 
 CONFIG = Path(__file__).parents[3] / "jobs" / "configs" / "complete_journey.toml"
 TABLE = read_toml(CONFIG)
-MISSING = object()
+
+
+class Missing:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+MISSING = Missing()
 DATE = datetime.date
 
 # (key, value, words that the message must hold)
