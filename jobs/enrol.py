@@ -36,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         date=arguments.date,
     )
     if arguments.plan:
-        day.enrol(publish=False)
-        return ExitCode.OK
+        return day.enrol(publish=False)
     try:
         with locked(day.folder):
-            return day.enrol(publish=True)
+            code = day.enrol(publish=True)
     except LockedError as error:
         print(f"error: {error}; nothing was done", file=sys.stderr)
         return ExitCode.LOCKED
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +69,8 @@ class Day:
 
     def enrol(self, *, publish: bool) -> ExitCode:
         """Deal the day's newcomers, say what the experiment could find, and publish assignment and lists."""
-        check_day(self.date, self.name, self.experiment)
+        if publish:
+            check_day(self.date, self.name, self.experiment)
         known = read_assignment(self.folder, self.name, self.experiment)
         listed = self._listed() if self.experiment.design == "holdout" else None
         units = self._units(listed)

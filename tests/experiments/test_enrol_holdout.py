@@ -94,8 +94,18 @@ def test_a_list_selected_again_is_dealt_again(platform: Platform) -> None:
 def test_a_plan_publishes_nothing(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     assert platform.enrol("spring", DAY, "--plan") == 0
     assert "with a chance of 80 %" in capsys.readouterr().out
+    assert platform.enrol("spring", DAY, "--plan", "--set", f"experiments.spring.first={NEXT}") == 0
     assert platform.published("spring") == {}
     assert not (platform.out / "experiments").exists()
+
+
+def test_an_empty_list_enrols_nobody(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = ("--set", "engagement.lists.fading.budget=0")
+    platform.run(select_rewarded, "--date", str(DAY), *nobody)
+    assert platform.enrol("spring", DAY, *nobody) == 0
+    assert "0 newcomers, 0 in all: holdout 0, incentive 0" in capsys.readouterr().out
+    assert platform.listed("spring", "incentive") == []
+    assert platform.read("spring") == 2
 
 
 def test_who_holds_the_experiment_is_waited_for(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """``[experiments.NAME]``: what is refused, and what the message says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from jobs.config import RunConfig
 from m2m_model.contracts.errors import UserError
 from tests.experiments.published import Platform
+from tests.guides import ROOT
+from tests.training.run_toml import write_run
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,12 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("cap = 12.0\n", "", 1))
     with pytest.raises(UserError, match=r"missing key 'experiments\.spring\.cap'"):
         RunConfig.read(path)
+
+
+def test_the_guides_examples_are_valid(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs/experiments.md").read_text(), re.MULTILINE | re.DOTALL)
+    config = RunConfig.read(write_run(tmp_path / "config.toml", out=tmp_path, more="\n".join(blocks)))
+    assert {name: experiment.design for name, experiment in config.experiments.items()} == {
+        "spring": "holdout",
+        "better": "arms",
+    }
