@@ -114,8 +114,8 @@ class Platform:
     def enrol(self, name: str, date: datetime.date = DAY, *more: str) -> int:
         return self.run(enrol, "--experiment", name, "--date", str(date), *more)
 
-    def read(self, name: str) -> int:
-        return self.run(read_experiment, "--experiment", name)
+    def read(self, name: str, *more: str) -> int:
+        return self.run(read_experiment, "--experiment", name, *more)
 
     def manifest(self, place: str, kind: str) -> Manifest:
         return read_manifest(Folder.at(self.out / place), kind=kind, build_hint="")

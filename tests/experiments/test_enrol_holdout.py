@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from jobs import select_rewarded
+from jobs.config import RunConfig
 from m2m_model.contracts.store import Folder, read_manifest
 from tests.experiments.published import DAY, NEXT, SPEC, Platform, with_columns
 from training.engagement.day import PredictedDay
@@ -172,6 +173,30 @@ def test_units_by_hand(tmp_path: Path) -> None:
     assert [row["pairs"] for row in everybody] == [["b", "a"], ["a"], ["a", "b"]]
     inactive = day_units(experiment, day, audience="inactive").to_pylist()
     assert [(row["advertiser_id"], row["pairs"]) for row in inactive] == [("1", ["b"])]
+
+
+def test_units_of_many_against_a_loop(platform: Platform) -> None:
+    day = PredictedDay.at(str(platform.out / f"features/dt={DAY}"), str(platform.out / f"predictions/dt={DAY}"))
+    experiment = RunConfig.read(platform.out / "config.toml").experiments["better"]
+    units = {row["advertiser_id"]: row for row in day_units(experiment, day, audience="active").to_pylist()}
+    assert list(units) == sorted(str(number) for number in MANY)
+    expected: dict[str, dict[str, list[float]]] = {}
+    for rows, forecasts in day.tables(["eligible", "history_units", "history_days"], None):
+        for row, forecast in zip(rows.to_pylist(), forecasts.to_pylist(), strict=True):
+            sums = expected.setdefault(row["advertiser_id"], {"spend": [0.0] * 3, "active": [0.0] * 3})
+            sums["spend"] = [
+                a + b for a, b in zip(sums["spend"], [*row["history_units"][:2], forecast["units_mean"]], strict=True)
+            ]
+            if row["eligible"]:
+                sums["active"] = [
+                    a + b
+                    for a, b in zip(sums["active"], [*row["history_days"][:2], forecast["days_mean"]], strict=True)
+                ]
+    for advertiser, sums in expected.items():
+        unit = units[advertiser]
+        for place, when in enumerate(("last", "before", "forecast")):
+            assert unit[f"spend_{when}"] == pytest.approx(min(sums["spend"][place], 12.0))
+            assert unit[f"active_{when}"] == pytest.approx(sums["active"][place] / (7 * len(unit["pairs"])))
 
 
 def test_ids_may_be_numbers(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, damaged_file, first_line, read_manifest
 from training.predict import parquet_files, read_spec
 
-PREDICT_HINT = "run jobs/predict.py --date D first"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedDay:
@@ -32,7 +30,7 @@ class PredictedDay:
         """
         folder, forecasts = Folder.at(features), Folder.at(predictions)
         made = read_manifest(folder, kind="features", build_hint="run jobs/build_dataset.py --date D first")
-        scored = read_manifest(forecasts, kind="predictions", build_hint=PREDICT_HINT)
+        scored = read_manifest(forecasts, kind="predictions", build_hint="run jobs/predict.py --date D first")
         if scored.content["features_generation"] != made.generation:
             raise UserError(
                 f"{predictions} is of features {scored.content['features_generation']}, the day's are "

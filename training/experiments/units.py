@@ -98,15 +98,14 @@ def _units(values: pa.Table, chosen: pa.Array, experiment: ExperimentConfig, spe
     actives, spends = (
         [f"{measure}_{when}" for when in ("last", "before", "forecast")] for measure in ("active", "spend")
     )
+    # Without threads a group keeps the order of its rows; the groups themselves come in no order.
     units = asked.group_by("advertiser_id", use_threads=False).aggregate(
         [("scenario_id", "list"), *((name, "sum") for name in actives)]
     )
+    units = units.sort_by("advertiser_id")
     everywhere = values.filter(pc.is_in(values["advertiser_id"], value_set=units["advertiser_id"]))
-    everywhere = (
-        everywhere.sort_by("advertiser_id")
-        .group_by("advertiser_id", use_threads=False)
-        .aggregate([(name, "sum") for name in ("size", *spends)])
-    )
+    everywhere = everywhere.group_by("advertiser_id").aggregate([(name, "sum") for name in ("size", *spends)])
+    everywhere = everywhere.sort_by("advertiser_id")
     pairs = units["scenario_id_list"]
     counts = pc.list_value_length(pairs)
     digits = _digits(everywhere["size_sum"].to_numpy())
