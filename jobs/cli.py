@@ -32,6 +32,10 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "registry": ("jobs.registry", "versions of the model: register, promote, list"),
         "export": ("jobs.export", "a model as one file that torch alone scores"),
     },
+    "Experiments on the platform": {
+        "enrol": ("jobs.enrol", "one day's advertisers to arms, and each arm's list"),
+        "read-experiment": ("jobs.read_experiment", "what an experiment found, from matured days"),
+    },
     "Studies": {
         "search": ("jobs.search", "hyperparameters of every model, on the same budget"),
         "compare": ("jobs.compare", "models x periods x seeds, each cell saved"),

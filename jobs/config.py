@@ -35,8 +35,8 @@ class RunSection(StrictConfig):
         return out
 
     def path(self, *parts: str) -> str:
-        """Where a part of the run lies: raw, dataset, specs, features, model, evaluation, predictions, lists, daily,
-        report, ray."""
+        """Where a part of the run lies: raw, dataset, specs, features, model, evaluation, predictions, lists,
+        experiments, daily, report, ray."""
         if parts == ("raw",) and self.raw:
             return self.raw
         # Absolute, since Ray's workers have working folders of their own.

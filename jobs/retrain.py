@@ -68,7 +68,9 @@ def period(config: RunConfig, last: datetime.date) -> list[str]:
 def _train(config: RunConfig, common: Sequence[str]) -> None:
     """The dataset and the model, unless they are there and of this configuration."""
     folder = Folder.at(config.run.path())
-    key = hashlib.sha256(config.model_dump_json(exclude={"keeper", "registry", "engagement"}).encode()).hexdigest()
+    key = hashlib.sha256(
+        config.model_dump_json(exclude={"keeper", "registry", "engagement", "experiments"}).encode()
+    ).hexdigest()
     same = folder.exists(STAMP) and json.loads(folder.read_bytes(STAMP))["config"] == key
     if not same or not Folder.at(config.run.path("dataset")).exists(MANIFEST):
         run_module("jobs.build_dataset", common)

@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             name,
             rule,
             date=arguments.date,
-            features=f"{config.run.path('features')}/dt={arguments.date}",
-            predictions=f"{config.run.path('predictions')}/dt={arguments.date}",
+            features=config.run.path("features", f"dt={arguments.date}"),
+            predictions=config.run.path("predictions", f"dt={arguments.date}"),
             lists=config.run.path("lists"),
             grace_seconds=config.predict.grace_seconds,
         )

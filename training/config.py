@@ -1,14 +1,15 @@
 """Configuration of the training side: optimisation, readers, cluster, prediction, baselines."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from m2m_model.config import LossConfig
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.locations import Location
 from training.dashboard.config import DashboardConfig
-from training.engagement.config import EngagementConfig
+from training.engagement.config import EngagementConfig, ListName
+from training.experiments.config import ExperimentConfig
 from training.monitor.config import MonitorConfig
 from training.nightly.config import KeeperConfig
 from training.registry.config import RegistryConfig
@@ -118,8 +119,19 @@ class TrainingConfig(StrictConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     engagement: EngagementConfig = EngagementConfig()
+    experiments: dict[ListName, ExperimentConfig] = {}
     monitor: MonitorConfig = MonitorConfig()
     dashboard: DashboardConfig = DashboardConfig()
     keeper: KeeperConfig = KeeperConfig()
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _lists_exist(self) -> Self:
+        for name, experiment in self.experiments.items():
+            if experiment.list not in self.engagement.lists:
+                raise ValueError(
+                    f"experiments.{name}.list must be one of {sorted(self.engagement.lists)} of [engagement.lists], "
+                    f"however: {experiment.list!r}"
+                )
+        return self

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from m2m_model.contracts.errors import UserError
-from training.experiments.assignment import SCHEMA, Arm, enrol, sample_ratio_p
+from training.experiments.assignment import SCHEMA, enrol, sample_ratio_p
+from training.experiments.config import Arm
 
 ARMS = (Arm(name="treatment"), Arm(name="control"))
 NOBODY = SCHEMA.empty_table()

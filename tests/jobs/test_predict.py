@@ -66,8 +66,8 @@ def publish_features(out: Path, *, day: int, seed: int = 0, spec: DatasetSpec = 
     publish_tables(str(out / f"features/dt={date}"), "features", tables, spec)
 
 
-def run(out: Path, day: int) -> int:
-    arguments = ["--config", str(out / "config.toml"), "--date", str(DAY.replace(day=day))]
+def run(out: Path, day: int, *more: str) -> int:
+    arguments = ["--config", str(out / "config.toml"), "--date", str(DAY.replace(day=day)), *more]
     return run_job(lambda: predict.main(arguments))
 
 
@@ -87,6 +87,13 @@ def test_predictions_follow_the_schema_one_row_per_feature_row(out: Path) -> Non
     assert table.schema.equals(prediction_schema(SPEC, quantiles=False))
     assert len(table) == len(set(table["advertiser_id"].to_pylist())) == 60
     assert set(table["feature_fingerprint"].to_pylist()) == {SPEC.feature_fingerprint}
+
+
+def test_another_models_predictions_may_lie_elsewhere(out: Path) -> None:
+    elsewhere = out / "experiments/better/challenger"
+    assert run(out, 1, "--model", str(out / "model"), "--out", str(elsewhere)) == 0
+    assert not (out / "predictions").exists()
+    assert read_manifest(Folder.at(elsewhere / "dt=2017-03-01"), kind="predictions", build_hint="").rows == 60
 
 
 def test_a_rerun_replaces_exactly_that_day(out: Path) -> None:

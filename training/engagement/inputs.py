@@ -2,22 +2,26 @@
 
 import datetime
 import hashlib
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import MANIFEST, Folder, read_manifest
+from m2m_model.contracts.store import MANIFEST, Folder, below, read_manifest
 from training.engagement.config import ListConfig
 
 KIND = "list"
 
 
-def list_inputs(name: str, rule: ListConfig, *, date: datetime.date, lists: str) -> dict[str, Any]:
-    """The rule, a hash of the excluded advertisers, and the generations of the lists that cool down; as JSON has it."""
-    excluded = "\n".join(sorted(excluded_advertisers(rule)))
+def list_inputs(
+    name: str, rule: ListConfig, *, date: datetime.date, lists: str, among: Collection[str] | None = None
+) -> dict[str, Any]:
+    """The rule, a hash of the excluded advertisers and of those that alone are in question, if not all are, and the
+    generations of the lists that cool down; as JSON has it."""
     recent = recent_lists(name, rule, date=date, lists=lists)
     return {
         "rule": rule.model_dump(mode="json"),
-        "excluded": hashlib.sha256(excluded.encode()).hexdigest()[:16],
+        "excluded": _hash(excluded_advertisers(rule)),
+        **({} if among is None else {"among": _hash(among)}),
         "cooling": {
             day: read_manifest(folder, kind=KIND, build_hint="select that day again").generation
             for day, folder in recent.items()
@@ -25,20 +29,29 @@ def list_inputs(name: str, rule: ListConfig, *, date: datetime.date, lists: str)
     }
 
 
-def is_current(name: str, rule: ListConfig, *, date: datetime.date, predictions_generation: str, lists: str) -> bool:
+def is_current(
+    name: str,
+    rule: ListConfig,
+    *,
+    date: datetime.date,
+    predictions_generation: str,
+    lists: str,
+    among: Collection[str] | None = None,
+) -> bool:
     """Whether the day's published list is of these predictions and of all that it would be made from now."""
-    folder = Folder.at(f"{lists}/{name}/dt={date}")
+    folder = Folder.at(below(lists, name, f"dt={date}"))
     if not folder.exists(MANIFEST):
         return False
     content = read_manifest(folder, kind=KIND, build_hint="select that day again").content
-    wanted = list_inputs(name, rule, date=date, lists=lists) | {"predictions_generation": predictions_generation}
+    wanted = list_inputs(name, rule, date=date, lists=lists, among=among)
+    wanted["predictions_generation"] = predictions_generation
     return all(content.get(key) == value for key, value in wanted.items())
 
 
 def recent_lists(name: str, rule: ListConfig, *, date: datetime.date, lists: str) -> dict[str, Folder]:
     """The published days of a list that still cool down on ``date``, newest first."""
     days = (str(date - datetime.timedelta(days=days)) for days in range(1, rule.cool_down_days + 1))
-    folders = {day: Folder.at(f"{lists}/{name}/dt={day}") for day in days}
+    folders = {day: Folder.at(below(lists, name, f"dt={day}")) for day in days}
     return {day: folder for day, folder in folders.items() if folder.exists(MANIFEST)}
 
 
@@ -55,3 +68,7 @@ def excluded_advertisers(rule: ListConfig) -> list[str]:
         except OSError as error:
             raise UserError(f"exclude_file {rule.exclude_file} cannot be read: {error.strerror}") from None
     return ids
+
+
+def _hash(advertisers: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(advertisers)).encode()).hexdigest()[:16]

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 from scipy import stats
 
-from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
+from training.experiments.config import Arm
 
 SCHEMA = pa.schema(
     [
@@ -22,12 +22,6 @@ SCHEMA = pa.schema(
         pa.field("arm", pa.string(), nullable=False),
     ]
 )
-
-
-class Arm(StrictConfig):
-    name: str
-    share: int = 1
-    """Its part of the sum of all shares."""
 
 
 def position(salt: str, advertiser: str) -> float:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from training.experiments.assignment import SCHEMA, Arm, enrol, sample_ratio_p
+from training.experiments.assignment import SCHEMA, enrol, sample_ratio_p
+from training.experiments.config import Arm
 from training.experiments.effects import Effect, effect
 
 WEEK = 7
