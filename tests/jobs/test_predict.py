@@ -20,7 +20,7 @@ from m2m_model.contracts.schema import prediction_schema
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.zoo.registry import build_model
-from tests.training.run_toml import write_run
+from tests.training.run_toml import NO_GRACE, write_run
 from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table, same_rules
 from training.checkpoint import publish_model, run_content
 from training.config import TrainingConfig
@@ -29,11 +29,6 @@ from training.loop import LoopState, Snapshot
 RULES = same_rules(0.5, 0.9)
 
 pytestmark = pytest.mark.ray
-
-NO_GRACE = """
-[predict]
-grace_seconds = 0
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,9 +17,9 @@ from jobs import predict
 from m2m_model.contracts.schema import prediction_schema
 from m2m_model.contracts.store import Folder, Manifest, below, publish, read_manifest
 from m2m_model.zoo.registry import build_model
-from tests.jobs.test_predict import NO_GRACE, RULES
+from tests.jobs.test_predict import RULES
 from tests.training.datasets import write_dataset
-from tests.training.run_toml import write_run
+from tests.training.run_toml import NO_GRACE, write_run
 from tests.training.tiny import DAY, MODEL, SPEC, publish_tables, random_table
 from training.checkpoint import publish_model, run_content
 from training.config import TrainingConfig

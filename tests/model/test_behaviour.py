@@ -61,7 +61,7 @@ def test_an_empty_batch_gives_no_rows_and_zero_gradients(fields: dict[str, objec
     spec = make_spec()
     model = build_model(variant(fields), spec)
     output = model(make_batch(spec, 0))
-    assert output.shape == (0, 3, 4 if "distribution" in fields else 1)
+    assert output.shape == (0, 3, 5 if "distribution" in fields else 1)
     output.sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.any()] == []
 

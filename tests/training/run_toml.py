@@ -24,6 +24,10 @@ knowledge_dim = 4
 meta_layers = 1
 tower_layers = 1
 """
+NO_GRACE = """
+[predict]
+grace_seconds = 0
+"""
 
 
 def write_run(path: Path, *, out: Path | str, more: str = "") -> Path:

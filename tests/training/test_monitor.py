@@ -20,7 +20,7 @@ from jobs.config import run_job
 from m2m_model.contracts.drift import Histograms, feature_sizes
 from m2m_model.contracts.schema import FORECASTS, KEYS, QUANTILES, dataset_schema, prediction_schema
 from m2m_model.contracts.store import Folder, Manifest, publish, read_manifest
-from tests.training.run_toml import write_run
+from tests.training.run_toml import NO_GRACE, write_run
 from tests.training.tiny import SPEC, publish_tables, random_table
 from training.baselines.naive import last_7_days, mean_28_days
 from training.monitor.calibration import LEVELS, probability_bins
@@ -97,7 +97,7 @@ def day(tmp_path: Path) -> Day:
 
 def make_day(folder: Path) -> Day:
     """Publish a run below ``folder`` whose forecasts lie within a tenth of what came."""
-    write_run(folder / "config.toml", out=folder)
+    write_run(folder / "config.toml", out=folder, more=NO_GRACE)
     labelled = random_table(ROWS, seed=1, day=AS_OF, labels=True)
     features = labelled.select(dataset_schema(SPEC, labels=False).names)
     random = np.random.default_rng(3)
