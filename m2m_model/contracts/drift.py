@@ -27,7 +27,7 @@ MODERATE, LARGE = 0.1, 0.25
 
 
 class Histograms(StrictConfig):
-    """Rows per id of every feature, by split; the split of a feature day is ``features``."""
+    """Eligible rows per id of every feature, by split; the split of a feature day is ``features``."""
 
     feature_fingerprint: str
     newest_days: int
