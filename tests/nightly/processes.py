@@ -30,5 +30,7 @@ def finish(process: subprocess.Popen[str], *, status: int = 0) -> str:
 def ray_cluster() -> Iterator[str]:
     """The address of a cluster that jobs join (``RAY_ADDRESS``): each would start one of its own otherwise."""
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()

@@ -7,7 +7,7 @@ from statistics import median
 import numpy as np
 import pyarrow.parquet as pq
 
-from m2m_model.contracts.drift import HISTOGRAMS, Histograms
+from m2m_model.contracts.drift import HISTOGRAMS, Histograms, index_by_chance
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 from training.monitor.report import Drift, Inputs, ScenarioVolume, TableVolume, number
@@ -31,9 +31,12 @@ def read_drift(features: str, date: datetime.date, *, trained_on: str) -> Drift:
     if trained is None or not entries:
         return Drift(missing=f"there is no {HISTOGRAMS} beside {trained_on if trained is None else folder.uri}")
     found = Histograms.from_json(folder.read_bytes(entries[0].path), source=folder.uri, spec=spec)
+    before, (now,) = trained.splits["train"], found.splits.values()
+    psi = {name: value for of_split in found.drift(trained).values() for name, value in of_split.items()}
+    beyond = {name: max(value - index_by_chance(before[name], now[name]), 0.0) for name, value in psi.items()}
     return Drift(
-        psi={name: number(psi) for psi_of in found.drift(trained).values() for name, psi in psi_of.items()},
-        unseen=_unseen(trained.splits["train"], next(iter(found.splits.values()))),
+        psi={name: number(value) for name, value in sorted(beyond.items(), key=lambda item: -item[1])},
+        unseen=_unseen(before, now),
     )
 
 

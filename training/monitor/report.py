@@ -50,7 +50,7 @@ class Scored(StrictConfig):
 class Drift(StrictConfig):
     missing: str = ""
     psi: dict[str, Number] = {}
-    """Of every feature against training, worst first."""
+    """Of every feature against training, less what so many rows give by chance; worst first."""
     unseen: dict[str, Number] = {}
     """Share of a feature's ids that no training row has; features without any are left out."""
 
