@@ -113,7 +113,7 @@ def index_by_chance(expected: Sequence[int], actual: Sequence[int]) -> float:
     """About what the index of n and m independent rows over the same B ids comes to: (B - 1) (1/n + 1/m).
 
     Example:
-        >>> index_by_chance([25, 25, 25, 25, 0], [4, 4, 4, 4, 4])
+        >>> round(index_by_chance([25, 25, 25, 25, 0], [4, 4, 4, 4, 4]), 2)
         0.24
     """
     return (len(actual) - 1) * (1 / max(sum(expected), 1) + 1 / max(sum(actual), 1))

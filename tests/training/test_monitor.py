@@ -191,7 +191,7 @@ def test_alerts_name_what_is_beyond_its_threshold(day: Day, capsys: pytest.Captu
     assert [alert.check for alert in day.report().alerts] == ["nmae_over_naive"]
     assert day.run(*calm, "monitor.days_behind=7", "monitor.calibration=0.0001") == 4
     assert {alert.check for alert in day.report().alerts} == {"calibration.units", "calibration.days"}
-    assert day.run(*calm[:4], *calm[5:], "monitor.days_behind=7") == 4
+    assert day.run(*calm[:4], *calm[6:], "monitor.days_behind=7") == 4
     assert {alert.check for alert in day.report().alerts} == {"unseen.scenario.share", "table_rows.performance"}
     assert f"30 rows of {NIGHT}, 100 are usual" in day.report().alerts[-1].message
     busy = "monitor.activity=[0, 0.001]"
