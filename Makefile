@@ -17,7 +17,7 @@ export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYTHONWARNINGS := ignore::FutureWarning
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo search compare exhibits test lint unit test-cluster test-faults petastorm readme venv venv-petastorm wheel clean
+.PHONY: help demo search compare exhibits test lint unit test-cluster test-month test-faults petastorm readme venv venv-petastorm wheel clean
 .PHONY: docs experiments bench-experiments bench-select
 .PHONY: bench-etl bench-train bench-predict bench-readers bench-scaling cluster-secrets cluster-demo cluster-daily
 
@@ -35,10 +35,13 @@ lint: venv ## format, lint, types, the dependency rule
 	@$(BIN)/lint-imports
 
 unit: venv ## unit, property, Spark and Ray tests, and each cheap kind of fault once
-	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile -m "not readme and not (faults and slow)"
+	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile -m "not readme and not month and not (faults and slow)"
 
 test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
 	@$(BIN)/python -m pytest -m cluster
+
+test-month: venv ## thirty nights with late data, drift, a missed night, a bad model (half an hour)
+	@$(BIN)/python -m pytest -m month $(ARGS)
 
 test-faults: venv ## processes killed, disks full, files damaged, stores gone: 20 times each, costly kinds 3 (hours)
 	@export FAULT_SEED=$${FAULT_SEED:-$$RANDOM} FAULT_REPETITIONS=$${FAULT_REPETITIONS:-20}; \

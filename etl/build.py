@@ -21,14 +21,18 @@ from etl.output import publish_rows, replay_difference, window_plan, with_label_
 from etl.pack import PackJob
 from etl.packed import answers, packed_facts, summaries, value_counts
 from etl.plan import AsOf
-from etl.quality import check_summaries
+from etl.quality import check_summaries, rows_by_day
 from etl.raw import check_attributes, read_raw
 from etl.sketches import FILE, ROLE, day_sketches
 from etl.split import SPLITS, as_of_days
+from etl.tables import Days
 from etl.versions import register_spec
 from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Folder, Manifest, data_path
+
+WEEKS_BEFORE = 4
+"""Whose weekdays the newest day's raw rows are counted beside."""
 
 
 @spark_failures()
@@ -164,7 +168,8 @@ def build_day(
     pack = PackJob.of(sources, spec.profile, first_fact_day=newest, last_fact_day=newest)
     packed = packed_facts(tables, spec.profile, pack, config)
     try:
-        check_summaries(summaries(packed), sources, tables, config)
+        found = summaries(packed)
+        check_summaries(found, sources, tables, config)
         sketches = day_sketches(value_counts(packed), sources, tables.scenario_ids)
         attributes = AttributeTable(
             tables.scenarios, spec.scenario_attributes, [date], snapshot_days=spec.snapshot_days
@@ -182,6 +187,7 @@ def build_day(
         "inputs": inputs.versions(facts=days, snapshots=snapshots),
         "input_config": input_config_digest(config),
         "dropped": tables.findings.dropped,
+        "rows_by_day": _same_weekdays(rows_by_day(found, sources), days, config.raw.first_day),
     }
     content |= dict(run_info or {})
     extra = [kept.model_copy(update={"partition": {"role": ROLE}})]
@@ -192,6 +198,17 @@ def input_config_digest(config: EtlConfig) -> str:
     """Hash over the configuration that, beside a frozen spec, determines the rows of a day."""
     text = config.raw.model_dump_json(exclude={"last_day"}) + config.checks.model_dump_json()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _same_weekdays(
+    rows: Mapping[str, Mapping[int, int]], days: Days, first_day: datetime.date
+) -> dict[str, dict[str, int]]:
+    """Of every table's ``rows`` those of the newest of ``days``, and of the same weekday before it, by date."""
+    newest, weeks = days[1], range(WEEKS_BEFORE + 1)
+    dates = [date for week in weeks if (date := newest - datetime.timedelta(weeks=week)) >= max(days[0], first_day)]
+    return {
+        table: {str(date): counted.get((date - first_day).days, 0) for date in dates} for table, counted in rows.items()
+    }
 
 
 def arrivals_until(config: EtlConfig, last: datetime.date) -> Arrivals | None:

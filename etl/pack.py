@@ -37,6 +37,8 @@ class Summary:
     """Distinct words of each vocabulary column of the profile on training days."""
     rows: dict[tuple[int, int], tuple[int, int]]
     """Raw rows and their different keys, by source and problem; 0 keys where rows may share one."""
+    days: dict[tuple[int, int], int]
+    """Raw rows without a problem, by source and day."""
     negative: dict[int, int]
     """Facts with a negative task value, by source."""
     huge: int
@@ -80,6 +82,7 @@ def pack_partition(batches: Iterable[pa.RecordBatch], job: PackJob) -> Iterator[
     rows = _rows_by_problem(table)
     if any(problem for _, problem in rows):
         table = table.filter(pc.equal(table["problem"], 0))
+    days = _rows_by_day(table)
     advertisers, rank = _ranked(table["advertiser_id"])
     sources, negative, huge = [], dict[int, int](), 0
     for index, source in enumerate(job.sources):
@@ -109,6 +112,7 @@ def pack_partition(batches: Iterable[pa.RecordBatch], job: PackJob) -> Iterator[
         counts={column: counted.thinned() for column, counted in counts.items()},
         words=_words(profile, job.last_profile_day),
         rows=rows,
+        days=days,
         negative=negative,
         huge=huge,
     )
@@ -140,6 +144,11 @@ def unpack(batches: Iterable[pa.RecordBatch | pa.Table], column: str) -> Iterato
 def _rows_by_problem(table: pa.Table) -> dict[tuple[int, int], tuple[int, int]]:
     counted = table.group_by(["source", "problem"]).aggregate([("rows", "sum"), ("keys", "sum")]).to_pylist()
     return {(row["source"], row["problem"]): (row["rows_sum"], row["keys_sum"]) for row in counted}
+
+
+def _rows_by_day(table: pa.Table) -> dict[tuple[int, int], int]:
+    counted = table.group_by(["source", "day"]).aggregate([("rows", "sum")]).to_pylist()
+    return {(row["source"], row["day"]): row["rows_sum"] for row in counted}
 
 
 def _ranked(ids: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:

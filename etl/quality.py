@@ -19,8 +19,7 @@ def check_summaries(
         UserError: there are some and the policy says so, or a value is too large to be exact in a double.
     """
     findings = tables.findings
-    for name in dict.fromkeys(source.table for source in sources):
-        index = next(index for index, source in enumerate(sources) if source.table == name)
+    for name, index in _one_source_each(sources).items():
         rows, keys = _rows_and_keys(summaries, index)
         handle_problems(
             tables.facts[name],
@@ -48,6 +47,26 @@ def check_summaries(
             policy=config.checks.negative_labels,
             detail=f"a negative daily value of a task ({tasks})",
         )
+
+
+def rows_by_day(summaries: Sequence[Summary], sources: Sequence[Source]) -> dict[str, dict[int, int]]:
+    """By table, the raw rows without a problem of every day that has any."""
+    tables = {index: name for name, index in _one_source_each(sources).items()}
+    rows: dict[str, dict[int, int]] = {name: {} for name in tables.values()}
+    for summary in summaries:
+        for (index, day), count in summary.days.items():
+            if index in tables:
+                counted = rows[tables[index]]
+                counted[day] = counted.get(day, 0) + count
+    return rows
+
+
+def _one_source_each(sources: Sequence[Source]) -> dict[str, int]:
+    """By table, one of its sources; each of them counts all rows of it."""
+    found: dict[str, int] = {}
+    for index, source in enumerate(sources):
+        found.setdefault(source.table, index)
+    return found
 
 
 def _rows_and_keys(summaries: Sequence[Summary], source: int) -> tuple[dict[int, int], int]:

@@ -1,4 +1,4 @@
-"""What a task counts while it writes rows: id histograms by split, and how many rows share a key.
+"""What a task counts while it writes rows: id histograms of eligible rows by split, and how many rows share a key.
 
 A *key* is what the generated weights of a sample are a function of: its scenario attribute ids and profile ids.
 """
@@ -79,17 +79,21 @@ class Statistics:
         self.keys = KeyCounts()
 
     def add(self, split: str, rows: pa.RecordBatch) -> None:
-        """Count dataset rows of one split."""
-        spec = self._spec
+        """Count dataset rows of one split.
+
+        Histograms are of eligible rows alone: of others, whose own sequences are empty, splits have other shares, which
+        would be taken for drift.
+        """
+        spec, eligible = self._spec, rows["eligible"].to_numpy(zero_copy_only=False)
         days = min(NEWEST_DAYS, spec.sequence_length)
         sequences = []
         for name in ("behavior", "performance"):
             width = len(spec.sequence(name))
-            ids = _matrix(rows[f"{name}_ids"], spec.sequence_length * width)
+            ids = _matrix(rows[f"{name}_ids"], spec.sequence_length * width)[eligible]
             sequences.append(ids[:, (spec.sequence_length - days) * width :].reshape(len(ids) * days, width))
         profile = _matrix(rows["profile_ids"], len(spec.profile))
         attributes = _matrix(rows["attribute_ids"], len(spec.scenario_attributes))
-        self._counts(split)[:] += self._count((*sequences, profile, attributes))
+        self._counts(split)[:] += self._count((*sequences, profile[eligible], attributes[eligible]))
         if split == "train":
             self.keys.add(np.concatenate([attributes, profile], axis=1))
 

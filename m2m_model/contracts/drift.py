@@ -27,7 +27,7 @@ MODERATE, LARGE = 0.1, 0.25
 
 
 class Histograms(StrictConfig):
-    """Rows per id of every feature, by split; the split of a feature day is ``features``."""
+    """Eligible rows per id of every feature, by split; the split of a feature day is ``features``."""
 
     feature_fingerprint: str
     newest_days: int
@@ -96,8 +96,7 @@ def population_stability_index(expected: Sequence[int], actual: Sequence[int]) -
     """sum over ids of (q - p) ln(q / p), the symmetrised Kullback-Leibler divergence of two histograms of counts.
 
     Half a row is added to every id of both, p_i = (n_i + 1/2) / (n + B/2) over B ids, so that an id that one of them
-    lacks counts as rare and not as infinitely far. By chance alone, n and m independent rows give about
-    (B - 1) (1/n + 1/m). NaN if one of them is empty.
+    lacks counts as rare and not as infinitely far. NaN if one of them is empty.
 
     Example:
         >>> round(population_stability_index([50, 50], [90, 10]), 2)
@@ -108,3 +107,13 @@ def population_stability_index(expected: Sequence[int], actual: Sequence[int]) -
     p, q = (np.asarray(counts, dtype=np.float64) + 0.5 for counts in (expected, actual))
     p, q = p / p.sum(), q / q.sum()
     return float(((q - p) * np.log(q / p)).sum())
+
+
+def index_by_chance(expected: Sequence[int], actual: Sequence[int]) -> float:
+    """About what the index of n and m independent rows over the same B ids comes to: (B - 1) (1/n + 1/m).
+
+    Example:
+        >>> round(index_by_chance([25, 25, 25, 25, 0], [4, 4, 4, 4, 4]), 2)
+        0.24
+    """
+    return (len(actual) - 1) * (1 / max(sum(expected), 1) + 1 / max(sum(actual), 1))

@@ -9,9 +9,9 @@ from m2m_model.contracts.spec import DatasetSpec
 
 
 def slow_counts(spec: DatasetSpec, rows: Iterable[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
-    """Rows per id of every feature; sequences by their newest seven days."""
+    """Eligible rows per id of every feature; sequences by their newest seven days."""
     found: dict[str, Counter[int]] = {name: Counter() for name in feature_sizes(spec)}
-    for row in rows:
+    for row in (row for row in rows if row["eligible"]):
         for sequence, columns in (("behavior", spec.behavior), ("performance", spec.performance)):
             for day in range(max(0, spec.sequence_length - 7), spec.sequence_length):
                 for position, feature in enumerate(columns):

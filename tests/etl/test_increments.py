@@ -22,7 +22,7 @@ from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import Manifest
 from tests.etl.partitioned import COLUMN, filed_day, partitioned, write_part, write_partitioned
 from tests.etl.published import feature_hash, live_manifest, read_rows, read_spec
-from tests.etl.raw_world import DAY, Shape, World, make_world
+from tests.etl.raw_world import DAY, ZONE, Shape, World, make_world
 
 pytestmark = pytest.mark.spark
 SHAPE = Shape(seed=8, lag=1, advertisers=8, length=8, history_weeks=1, horizon=3)
@@ -99,6 +99,21 @@ def test_a_day_opens_exactly_the_partitions_it_needs(base: Base, spark: SparkSes
     profile = {row["day"] for row in base.world.tables["profile"]}
     frame = read_snapshots(spark, raw.profile, "profile", root=base.raw, days=snapshot_span(base.spec, date))
     assert opened(frame) == sum(day <= date for day in profile)
+
+
+def test_a_day_counts_its_raw_rows_and_those_of_the_same_weekday_before(
+    base: Base, spark: SparkSession, days: FeatureDays
+) -> None:
+    first, last = history(base.spec, base.dates[0])
+    (Path(days.raw) / f"orders/filed={last}/part-0.parquet").unlink()
+    counted = days.build(spark, base.dates[0]).content["rows_by_day"]
+    assert first == last - 7 * DAY
+    for name in ("behavior", "orders", "performance"):
+        filed = [filed_day(name, row) for row in base.world.tables[name]]
+        if name == "behavior":  # its files are of UTC days
+            filed = [row["happened"].astimezone(ZONE).date() for row in base.world.tables[name]]
+        wanted = {str(day): filed.count(day) for day in (last, first)}
+        assert counted[name] == wanted | ({str(last): 0} if name == "orders" else {})
 
 
 @pytest.mark.parametrize("which", [0, 2])

@@ -36,12 +36,11 @@ def rows_of(spec: DatasetSpec, seed: int, count: int) -> pa.RecordBatch:
     }
     for name, features in (("profile_ids", spec.profile), ("attribute_ids", spec.scenario_attributes)):
         columns[name] = random.integers(0, [f.size for f in features], (count, len(features)))
-    return pa.RecordBatch.from_pydict(
-        {name: pa.array(ids.tolist(), pa.list_(pa.int16())) for name, ids in columns.items()}
-    )
+    lists = {name: pa.array(ids.tolist(), pa.list_(pa.int16())) for name, ids in columns.items()}
+    return pa.RecordBatch.from_pydict(lists | {"eligible": pa.array(random.random(count) < 0.7)})
 
 
-def test_histograms_count_the_newest_week_of_every_row(spec: DatasetSpec) -> None:
+def test_histograms_count_the_newest_week_of_every_eligible_row(spec: DatasetSpec) -> None:
     batches = {"train": [rows_of(spec, seed, 40) for seed in range(3)], "test": [rows_of(spec, 9, 25)]}
     tasks = [Statistics(spec), Statistics(spec)]
     for split, of_split in batches.items():

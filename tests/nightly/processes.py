@@ -1,9 +1,13 @@
-"""Jobs as processes of their own, as a scheduler starts them."""
+"""Jobs as processes of their own, as a scheduler starts them, and a Ray cluster that they join."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import ray
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,3 +24,13 @@ def finish(process: subprocess.Popen[str], *, status: int = 0) -> str:
     output, errors = process.communicate(timeout=1200)
     assert process.returncode == status, f"status {process.returncode}\n{output[-3000:]}{errors[-3000:]}"
     return output + errors
+
+
+@contextmanager
+def ray_cluster() -> Iterator[str]:
+    """The address of a cluster that jobs join (``RAY_ADDRESS``): each would start one of its own otherwise."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()

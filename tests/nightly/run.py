@@ -25,7 +25,7 @@ train = {epochs = 1, batch_size = 64}
 predict = {grace_seconds = 0}
 engagement = {lists = {fading = {task = "active", at_most = 2.0, cool_down_days = 1}}}
 keeper = {total_ratio = [0, 1e9], zero_share = 1.0, rows_ratio = [0, 1e9]}
-monitor = {days_behind = 9, psi = 1e9, unseen = 1.0, activity = [0, 1e9], scenario_rows = [0, 1e9], min_rows = 1000}
+monitor = {days_behind = 9, psi = 1e9, unseen = 1.0, table_rows = [0, 1e9], scenario_rows = [0, 1e9], min_rows = 1000}
 """
 
 
@@ -93,8 +93,8 @@ def copy(run: Run, folder: Path) -> Run:
     return copied
 
 
-def read_predictions(run: Run, date: datetime.date) -> Any:
-    folder = Folder.at(run.out / "predictions" / f"dt={date}")
+def read_predictions(out: Path, date: datetime.date) -> Any:
+    folder = Folder.at(out / "predictions" / f"dt={date}")
     manifest = read_manifest(folder, kind="predictions", build_hint="")
     return pq.read_table([folder.join(entry.path) for entry in manifest.files], partitioning=None)
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from jobs.exit_codes import ExitCode
+from tests.nightly.processes import ray_cluster
 from tests.nightly.published import DAY, ROWS, PublishedRun, prepare
 from training.nightly.lock import lock_file
 from training.nightly.status import PartStatus, night_status, predictions_status
@@ -22,10 +22,8 @@ ONE = datetime.timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
-    """A cluster that the nights join: each would start one of its own otherwise."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    with ray_cluster() as address:
+        yield address
 
 
 @pytest.fixture

@@ -59,6 +59,8 @@ class Day:
         manifest = publish_tables(location, "features", {"part-0": (table, {"dt": str(date)})}, histograms=found)
         rows = {scenario: table["scenario_id"].to_pylist().count(scenario) for scenario in SPEC.scenarios}
         content = {"rows_by_scenario": {"features": rows}, "inputs": {"performance": {str(AS_OF): "1 files"}}}
+        weekdays = [str(date - datetime.timedelta(weeks=week)) for week in range(4)]
+        content["rows_by_day"] = {"performance": dict(zip(weekdays, (30, 90, 110, 100), strict=True))}
         publish(Folder.at(location), manifest.model_copy(update={"content": content}))
 
     def _publish(self, kind: str, table: pa.Table, content: dict[str, str]) -> Manifest:
@@ -173,7 +175,7 @@ def test_the_transform_is_uniform_for_a_calibrated_forecast_of_counts() -> None:
 
 def test_alerts_name_what_is_beyond_its_threshold(day: Day, capsys: pytest.CaptureFixture[str]) -> None:
     calm = [f"monitor.{key}=9.0" for key in ("nmae_over_naive", "smape_over_naive", "bias", "psi")]
-    calm += ["monitor.unseen=1.0"]
+    calm += ["monitor.unseen=1.0", "monitor.table_rows=[0, 9]"]
     calm += ["monitor.calibration=1.0", "monitor.activity=[0, 9]", "monitor.scenario_rows=[0, 9]"]
     assert day.run(*calm, "monitor.days_behind=7") == 0
     assert day.report().alerts == ()
@@ -189,8 +191,13 @@ def test_alerts_name_what_is_beyond_its_threshold(day: Day, capsys: pytest.Captu
     assert [alert.check for alert in day.report().alerts] == ["nmae_over_naive"]
     assert day.run(*calm, "monitor.days_behind=7", "monitor.calibration=0.0001") == 4
     assert {alert.check for alert in day.report().alerts} == {"calibration.units", "calibration.days"}
-    assert day.run(*calm[:4], *calm[5:], "monitor.days_behind=7") == 4
-    assert [alert.check for alert in day.report().alerts] == ["unseen.scenario.share"]
+    assert day.run(*calm[:4], *calm[6:], "monitor.days_behind=7") == 4
+    assert {alert.check for alert in day.report().alerts} == {"unseen.scenario.share", "table_rows.performance"}
+    assert f"30 rows of {NIGHT}, 100 are usual" in day.report().alerts[-1].message
+    busy = "monitor.activity=[0, 0.001]"
+    assert day.run(*calm, "monitor.days_behind=7", busy, "monitor.min_rows=10") == 4
+    assert {alert.check.partition(".")[0] for alert in day.report().alerts} == {"activity"}
+    assert day.run(*calm, "monitor.days_behind=7", busy, f"monitor.min_rows={ROWS + 1}") == 0, "too few to say"
     assert day.run("monitor.biass=1") == 2
     assert "did you mean 'monitor.bias'?" in capsys.readouterr().err
 

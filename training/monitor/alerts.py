@@ -85,11 +85,17 @@ def _inputs(inputs: Inputs, config: MonitorConfig, needed: datetime.date) -> Ite
         if behind > config.days_behind:
             message = f"raw table {table} has no files after {newest}, the night reads up to {needed}"
             yield Alert(check=f"days_behind.{table}", value=behind, threshold=config.days_behind, message=message)
+    for table, of_day in inputs.tables.items():
+        if of_day.usual_rows:
+            message = f"raw table {table} has {of_day.rows:,} rows of {needed}, {of_day.usual_rows:,.0f} are usual"
+            yield from _outside(f"table_rows.{table}", of_day.rows / of_day.usual_rows, config.table_rows, message)
     for scenario, volume in inputs.scenarios.items():
         if volume.usual_rows:
             ratio = volume.rows / volume.usual_rows
             message = f"{scenario} has {volume.rows:,} rows, {volume.usual_rows:,.0f} are usual"
             yield from _outside(f"scenario_rows.{scenario}", ratio, config.scenario_rows, message)
+        if volume.active_rows < config.min_rows:
+            continue
         for task, change in volume.activity.items():
             if change is not None:
                 message = f"{task} in {scenario} was {change:.2f} times its usual sum in the newest week"

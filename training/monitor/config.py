@@ -24,7 +24,7 @@ class MonitorConfig(StrictConfig):
     calibration: float = Field(default=0.1, gt=0, le=1)
     """Largest distance between a quantile's level and the share of labels below it, of a task."""
     min_rows: int = Field(default=100, ge=1)
-    """Fewer scored rows raise no alert about scores."""
+    """Fewer scored rows raise no alert about scores, and fewer active ones of a scenario none about its activity."""
     unmatched: float = Field(default=0.01, ge=0, le=1)
     """Largest share of predictions that no label is found for."""
     psi: float = Field(default=LARGE, gt=0)
@@ -34,6 +34,8 @@ class MonitorConfig(StrictConfig):
     has one value of them per scenario, so that their PSI is large on any day."""
     drifted_features: int = Field(default=0, ge=0)
     """Features that may have drifted."""
+    table_rows: tuple[float, float] = (0.6, 1.67)
+    """Raw rows of a table of facts on the newest day against the median of the same weekday in the weeks before."""
     scenario_rows: tuple[float, float] = (0.5, 2.0)
     """Rows of a scenario against their median over the earlier days."""
     activity: tuple[float, float] = (0.5, 2.0)
@@ -45,7 +47,7 @@ class MonitorConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
-        for name in ("scenario_rows", "activity"):
+        for name in ("table_rows", "scenario_rows", "activity"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(f"{name} must be [lowest, highest], both at least 0, however: [{low}, {high}]")

@@ -7,10 +7,10 @@ from statistics import median
 import numpy as np
 import pyarrow.parquet as pq
 
-from m2m_model.contracts.drift import HISTOGRAMS, Histograms
+from m2m_model.contracts.drift import HISTOGRAMS, Histograms, index_by_chance
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
-from training.monitor.report import Drift, Inputs, ScenarioVolume, number
+from training.monitor.report import Drift, Inputs, ScenarioVolume, TableVolume, number
 from training.predict import parquet_files, read_spec
 
 WEEKS_BEFORE = 4
@@ -31,9 +31,12 @@ def read_drift(features: str, date: datetime.date, *, trained_on: str) -> Drift:
     if trained is None or not entries:
         return Drift(missing=f"there is no {HISTOGRAMS} beside {trained_on if trained is None else folder.uri}")
     found = Histograms.from_json(folder.read_bytes(entries[0].path), source=folder.uri, spec=spec)
+    before, (now,) = trained.splits["train"], found.splits.values()
+    psi = {name: value for of_split in found.drift(trained).values() for name, value in of_split.items()}
+    beyond = {name: max(value - index_by_chance(before[name], now[name]), 0.0) for name, value in psi.items()}
     return Drift(
-        psi={name: number(psi) for psi_of in found.drift(trained).values() for name, psi in psi_of.items()},
-        unseen=_unseen(trained.splits["train"], next(iter(found.splits.values()))),
+        psi={name: number(value) for name, value in sorted(beyond.items(), key=lambda item: -item[1])},
+        unseen=_unseen(before, now),
     )
 
 
@@ -61,16 +64,18 @@ def read_inputs(features: str, date: datetime.date, *, days_compared: int) -> In
     for table, parts in manifest.content.get("inputs", {}).items():
         filed = [part for part in parts or () if part[:4].isdigit()]
         newest[table] = datetime.date.fromisoformat(max(filed)) if filed else None
-    activity = _activity(folder, manifest)
+    activity, active = _activity(folder, manifest)
     return Inputs(
         built_at=manifest.created_at,
         days_compared=len(earlier),
         newest_day=newest,
         dropped=manifest.content.get("dropped", {}),
+        tables={table: _of_newest_day(rows) for table, rows in manifest.content.get("rows_by_day", {}).items()},
         scenarios={
             scenario: ScenarioVolume(
                 rows=rows,
                 usual_rows=median(day.get(scenario, 0) for day in earlier) if earlier else None,
+                active_rows=active.get(scenario, 0),
                 activity=activity.get(scenario, {}),
             )
             for scenario, rows in sorted(_rows(manifest).items())
@@ -83,27 +88,37 @@ def _rows(manifest: Manifest) -> dict[str, int]:
     return rows
 
 
-def _activity(folder: Folder, manifest: Manifest) -> dict[str, dict[str, float | None]]:
-    """By scenario and task, the newest week's sum over the mean of the weeks before it."""
+def _of_newest_day(rows: Mapping[str, int]) -> TableVolume:
+    """``rows`` by date: of the newest day, and of the days that it is compared with."""
+    newest = max(rows)
+    earlier = [count for date, count in rows.items() if date != newest]
+    return TableVolume(rows=rows[newest], usual_rows=median(earlier) if earlier else None)
+
+
+def _activity(folder: Folder, manifest: Manifest) -> tuple[dict[str, dict[str, float | None]], dict[str, int]]:
+    """By scenario and task, the newest week's sum over the mean of the weeks before it; by scenario, rows with any."""
     spec = read_spec(folder, manifest)
     tasks = [task.name for task in spec.tasks if task.kind in AMOUNTS]
     before = min(WEEKS_BEFORE, spec.history_weeks - 1)
+    if not tasks or not before:
+        return {}, {}
     sums: dict[str, np.ndarray] = {}
+    active: dict[str, int] = {}
     for entry in parquet_files(manifest):
         with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
             table = pq.read_table(stream, columns=["scenario_id", *(f"history_{task}" for task in tasks)])
         names, position = np.unique(np.array(table["scenario_id"].to_pylist(), str), return_inverse=True)
-        for index, task in enumerate(tasks):
-            flat = table[f"history_{task}"].combine_chunks().flatten().to_numpy()
-            weeks = flat.reshape(-1, spec.history_size)[:, : spec.history_weeks]
-            for scenario, name in enumerate(names):
-                totals = sums.setdefault(str(name), np.zeros((len(tasks), spec.history_weeks)))
-                totals[index] += weeks[position == scenario].sum(axis=0)
-    return {
+        flat = [table[f"history_{task}"].combine_chunks().flatten().to_numpy() for task in tasks]
+        weeks = np.stack([of_task.reshape(-1, spec.history_size)[:, : before + 1] for of_task in flat], axis=1)
+        for scenario, name in enumerate(map(str, names)):
+            chosen = weeks[position == scenario]
+            sums[name] = sums.get(name, 0.0) + chosen.sum(axis=0)
+            active[name] = active.get(name, 0) + int((chosen > 0).any(axis=(1, 2)).sum())
+    changes = {
         scenario: {
             task: number(newest / usual) if usual > 0 else None
-            for task, newest, usual in zip(tasks, totals[:, 0], totals[:, 1 : 1 + before].mean(axis=1), strict=True)
+            for task, newest, usual in zip(tasks, totals[:, 0], totals[:, 1:].mean(axis=1), strict=True)
         }
         for scenario, totals in sums.items()
-        if before
     }
+    return changes, active

@@ -50,15 +50,24 @@ class Scored(StrictConfig):
 class Drift(StrictConfig):
     missing: str = ""
     psi: dict[str, Number] = {}
-    """Of every feature against training, worst first."""
+    """Of every feature against training, less what so many rows give by chance; worst first."""
     unseen: dict[str, Number] = {}
     """Share of a feature's ids that no training row has; features without any are left out."""
+
+
+class TableVolume(StrictConfig):
+    rows: int
+    """Raw rows of the newest day of facts."""
+    usual_rows: Number = None
+    """Median of the same weekday in the weeks before; None if there is none."""
 
 
 class ScenarioVolume(StrictConfig):
     rows: int
     usual_rows: Number = None
     """Median of the earlier days; None if there is none."""
+    active_rows: int = 0
+    """Rows with any count or spend in the weeks that ``activity`` compares."""
     activity: dict[str, Number] = {}
     """By count or spend, the newest week's sum over the mean of the weeks before."""
 
@@ -70,6 +79,8 @@ class Inputs(StrictConfig):
     newest_day: dict[str, datetime.date | None] = {}
     """Per raw table; None where its files are not by day."""
     dropped: dict[str, int] = {}
+    tables: dict[str, TableVolume] = {}
+    """By table of facts."""
     scenarios: dict[str, ScenarioVolume] = {}
 
 
