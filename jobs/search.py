@@ -40,10 +40,10 @@ def _trials(study: Study, section: SearchSection, model: str) -> None:
     if contender is None or (trials := study.trials(model)) is None:
         known = [name for name in study.contenders if study.trials(name)]
         raise UserError(f"--model must be among {known}, however: {model!r}")
-    folder, _ = study.search_dataset(section, model)
+    folder, build = study.search_dataset(section, model)
     while not trials.finished:
         settings, started = trials.propose(), time.monotonic()
-        sets = [*section.set, *overrides(settings), *contender.set, *contender.set_dataset]
+        sets = [*section.set, *overrides(settings), *contender.set, *build]
         config = RunConfig.read(study.study.run, sets)
         job = CellJob(
             dataset=str(folder.absolute() / "dataset"),

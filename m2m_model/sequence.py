@@ -53,6 +53,8 @@ class SequenceEncoder(nn.Module):
         self.output_dim = embedding.output_dim * (embedding.length if how == "flatten" else 1)
 
     def forward(self, ids: Int[Tensor, "B T F"]) -> Float[Tensor, "B Y"]:
+        if self.attention is None and self.how == "mean":
+            return self.embedding.mean(ids)
         days = self.embedding(ids)
         if self.attention is not None:
             days = self.attention(days)

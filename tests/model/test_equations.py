@@ -11,6 +11,7 @@ from torch import Tensor
 
 from m2m_model.ablations import LearnedUnit, PlainAttention
 from m2m_model.backbone import Backbone
+from m2m_model.encoder import SequenceEmbedding
 from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
 from m2m_model.meta import Generator, MetaAttention, MetaTower, MetaUnit
 from m2m_model.sequence import SelfAttention, SequenceEncoder, pool
@@ -168,6 +169,14 @@ def sequence_embedding(encoder: SequenceEncoder, sizes: list[int], ids: Tensor) 
         for position, day in enumerate(row)
     ]
     return torch.stack(days).view(*ids.shape[:2], -1)
+
+
+def test_a_mean_over_days_is_of_the_days_vectors() -> None:
+    sizes = [2, 4, 3]
+    encoder = shaken(SequenceEncoder(SequenceEmbedding(sizes, length=5, dim=2), heads=0, how="mean"))
+    ids = torch.stack([torch.randint(size, (4, 5)) for size in sizes], dim=-1)
+    slow = sequence_embedding(encoder, sizes, ids).mean(dim=1)
+    assert_same_with_gradients(encoder(ids), slow, encoder)
 
 
 def test_the_whole_model_is_the_equations_in_order() -> None:

@@ -66,6 +66,8 @@ class StudySection(StrictConfig):
     """Folder of finished cells and exhibits."""
     work: Path
     """Folder of datasets and scratch; not kept."""
+    set_dataset: tuple[str, ...] = ()
+    """Overrides that make the study's datasets, for instance a larger stride of training days."""
     seeds: tuple[int, ...] = Field(min_length=1)
     best: str
     """The contender that all others are compared with; chosen on validation."""
@@ -121,7 +123,7 @@ class Study(StrictConfig):
                     f"{contender.like or key.model} has {done} trials of the study's search: run jobs/search.py first"
                 )
             searched = overrides(trials.best)
-        return [*searched, *contender.set, *contender.set_dataset, f"train.seed={key.seed}"]
+        return [*searched, *contender.set, *self._set_dataset(key.model), f"train.seed={key.seed}"]
 
     def trials(self, model: str) -> Trials | None:
         """The contender's trials; None if it takes part in no search."""
@@ -134,16 +136,20 @@ class Study(StrictConfig):
 
     def dataset_folder(self, key: CellKey) -> Path:
         """Where the cell's dataset lies; cells of one period share it unless their contender wants another."""
-        return self.period_folder(key.period, self.contenders[key.model].set_dataset)
+        return self.period_folder(key.period, self._set_dataset(key.model))
 
     def dataset_overrides(self, key: CellKey) -> list[str]:
         """``--set`` arguments of the dataset's build."""
-        return [*self.periods[key.period].overrides, *self.contenders[key.model].set_dataset]
+        return [*self.periods[key.period].overrides, *self._set_dataset(key.model)]
 
     def search_dataset(self, section: SearchSection, model: str) -> tuple[Path, list[str]]:
         """The folder of a contender's dataset for its trials, and ``--set`` arguments of its build."""
-        other = (*section.set_dataset, *self.contenders[model].set_dataset)
+        other = self._set_dataset(model, *section.set_dataset)
         return self.period_folder(section.period, other), [*self.periods[section.period].overrides, *other]
+
+    def _set_dataset(self, model: str, *between: str) -> tuple[str, ...]:
+        """Overrides of the study, then those ``between``, then the contender's; of a key that two name the last wins."""
+        return (*self.study.set_dataset, *between, *self.contenders[model].set_dataset)
 
     def period_folder(self, period: str, other: tuple[str, ...] = ()) -> Path:
         """Where a period's dataset lies, that of the run or, with overrides, another."""
