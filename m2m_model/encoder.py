@@ -21,7 +21,7 @@ class FeatureEmbedding(nn.Module):
 
     def __init__(self, sizes: Sequence[int], dim: int) -> None:
         super().__init__()
-        self.sizes, self.output_dim = tuple(sizes), len(sizes) * dim
+        self.sizes, self.output_dim = list(sizes), len(sizes) * dim
         self.table = nn.Embedding(sum(sizes), dim)
         nn.init.normal_(self.table.weight, std=EMBEDDING_STD)
         starts = torch.tensor([0, *sizes], dtype=torch.int32).cumsum(0, dtype=torch.int32)[:-1]
@@ -33,13 +33,13 @@ class FeatureEmbedding(nn.Module):
         return vectors.flatten(-2)
 
     def mean(self, ids: Int[Tensor, "B T F"]) -> Float[Tensor, "B FE"]:
-        """The days' mean, as how often an id occurs times its vector: a twentieth of the time of looking all days up."""
+        """The mean over days: how often an id occurs times its vector, in a twentieth of the time of all lookups."""
         rows, days, columns = ids.shape
         share = ids.new_tensor(1 / days, dtype=self.table.weight.dtype).expand(rows, days * columns)
         occurs = share.new_zeros(rows, self.table.num_embeddings)
         occurs = occurs.scatter_add(1, (ids + self.starts).flatten(1).long(), share)
-        columns_of = zip(occurs.split(self.sizes, dim=1), self.table.weight.split(self.sizes), strict=True)
-        return torch.cat([occurs_in @ table for occurs_in, table in columns_of], dim=-1)
+        occurs_in, tables = (torch.split(x, self.sizes, dim) for x, dim in ((occurs, 1), (self.table.weight, 0)))
+        return torch.cat([n @ table for n, table in zip(occurs_in, tables, strict=True)], dim=-1)
 
 
 class SequenceEmbedding(nn.Module):

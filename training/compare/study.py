@@ -148,7 +148,7 @@ class Study(StrictConfig):
         return self.period_folder(section.period, other), [*self.periods[section.period].overrides, *other]
 
     def _set_dataset(self, model: str, *between: str) -> tuple[str, ...]:
-        """Overrides of the study, then those ``between``, then the contender's; of a key that two name the last wins."""
+        """Overrides of the study, those ``between``, the contender's; of a key that two name the last wins."""
         return (*self.study.set_dataset, *between, *self.contenders[model].set_dataset)
 
     def period_folder(self, period: str, other: tuple[str, ...] = ()) -> Path:
