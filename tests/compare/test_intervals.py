@@ -5,7 +5,7 @@ import pytest
 
 from training.compare.intervals import Resamples, compare, holm, macro, resampled_metric
 from training.compare.results import CellKey, Resampled, Results, load_cell, save_cell
-from training.compare.sums import GROUPS, SUMS, CellSums, advertiser_groups
+from training.compare.sums import GROUPS, LEFT_OUT, SUMS, CellSums, advertiser_groups
 from training.metrics import OVERALL, MetricSums
 
 SCENARIOS, TASKS, WEEKS = ("a", "b"), ("units", "days"), 3
@@ -42,7 +42,7 @@ def test_sums_give_the_metrics_that_rows_give() -> None:
     everybody = np.ones(500, bool)
     direct.add(np.array(SCENARIOS)[scenario], everybody, np.ones(500, int), forecasts, labels)
     expected = {(r.scenario, r.task): r for r in direct.rows(model="m", forecast="point") if r.segment == "eligible"}
-    once = Resamples(groups=np.ones((1, GROUPS)), weeks=np.ones((1, 1)))
+    once = Resamples(groups=np.ones((1, GROUPS + 1)), weeks=np.ones((1, 1)))
     for metric in ("nmae", "smape"):
         values = macro(resampled_metric([cell], "point", metric, once, np.random.default_rng(0)))[0]
         for i, s in enumerate((*SCENARIOS, OVERALL)):
@@ -52,7 +52,7 @@ def test_sums_give_the_metrics_that_rows_give() -> None:
 
 def test_resampled_metric_is_the_weighted_ratio() -> None:
     cells = [random_cell(seed, rows=300) for seed in range(3)]
-    draws = Resamples.draw(np.random.default_rng(1), resamples=4, groups=GROUPS, weeks=WEEKS)
+    draws = Resamples.draw(np.random.default_rng(1), resamples=4, weeks=WEEKS)
     fast = resampled_metric(cells, "point", "nmae", draws, np.random.default_rng(5))
     seeds = np.random.default_rng(5).multinomial(3, np.full(3, 1 / 3), size=4) / 3
     seeds[0] = 1 / 3
@@ -65,6 +65,24 @@ def test_resampled_metric_is_the_weighted_ratio() -> None:
                     above += weight * seeds[r, k] * cell.forecasts["point"][SUMS.index("absolute_error"), g, w]
                 below += weight * cells[0].forecasts["point"][SUMS.index("label"), g, w]
         np.testing.assert_allclose(fast[r], above / below, rtol=1e-10)
+
+
+def test_results_can_be_told_without_those_left_out() -> None:
+    random = np.random.default_rng(0)
+    advertisers = random.integers(0, 99, 500).tolist()
+    labels, forecasts = random.poisson(2.0, (2, 500, 1)).astype(float)
+    forecasts[np.array(advertisers) == 7] += 50
+    cell = CellSums(scenarios=("a",), tasks=("t",), weeks=1)
+    at = {"weeks": np.zeros(500, int), "scenarios": np.zeros(500, int)}
+    groups = advertiser_groups(advertisers, ("7",))
+    assert ((groups == LEFT_OUT) == (np.array(advertisers) == 7)).all()
+    cell.add("point", groups=groups, forecasts=forecasts, labels=labels, **at)
+    results = Results(planned=(key := CellKey(model="m", period="p", seed=0),), cells={key: cell})
+    for without, rows in ((False, slice(None)), (True, np.array(advertisers) != 7)):
+        view = Resampled.of(results, resamples=3, without_left_out=without)
+        wanted = np.abs(forecasts - labels)[rows].sum() / labels[rows].sum()
+        assert view.values["m", "point", "nmae"][0, 0, 0] == pytest.approx(wanted)
+        assert view.bias("m", "point")[0, 0] == pytest.approx(forecasts[rows].sum() / labels[rows].sum() - 1)
 
 
 def test_a_clear_difference_is_found_and_none_is_not() -> None:
@@ -94,11 +112,11 @@ def test_intervals_cover_the_true_difference() -> None:
         pair = []
         for _ in range(2):
             cell = CellSums(scenarios=("a",), tasks=("t",), weeks=4)
-            shape = (len(SUMS), GROUPS, 4, 1, 1)
+            shape = (len(SUMS), GROUPS + 1, 4, 1, 1)
             cell.forecasts["point"] = np.ones(shape) * random.gamma(20.0, 1.0, shape)
             cell.forecasts["point"][1] = 20.0
             pair.append(cell)
-        draws = Resamples.draw(random, resamples=300, groups=GROUPS, weeks=4)
+        draws = Resamples.draw(random, resamples=300, weeks=4)
         values = [resampled_metric([cell], "point", "nmae", draws, random) for cell in pair]
         _, low, high, _ = compare(*values)
         excluded += not low[0, 0] <= 0 <= high[0, 0]

@@ -21,6 +21,7 @@ work = "{folder}/work"
 seeds = [3, 5]
 best = "m2m"
 design_period = "late"
+views = {{ head = ["a"] }}
 
 [periods.early]
 train = [2017-02-09, 2017-08-01]
@@ -101,6 +102,12 @@ def test_exhibits_say_how_much_of_the_plan_they_are_made_of(study: Study, tmp_pa
     overall = [p for p in pairs if p["scenario"] == p["task"] == "overall" and p["metric"] == "nmae"]
     assert {(p["model_a"], p["model_b"]) for p in overall} == {("m2m", "small"), ("m2m", "last_week")}
     assert all(float(p["low"]) <= float(p["difference"]) <= float(p["high"]) for p in overall)
+    biases = list(csv.DictReader((tmp_path / "exhibits" / "bias.csv").open()))
+    assert {row["periods"] for row in biases} == {"all", "design"}
+    views = list(csv.DictReader((tmp_path / "exhibits" / "views.csv").open()))
+    assert {(row["model"], row["view"]) for row in views} == {(m, "head") for m in ("m2m", "small", "last_week")}
+    of_a = [float(r["nmae"]) for r in rows if (r["model"], r["scenario"], r["task"]) == ("m2m", "a", "overall")]
+    assert float(views[0]["value"]) == pytest.approx(of_a[0])
 
 
 def test_a_damaged_cell_is_named(study: Study) -> None:

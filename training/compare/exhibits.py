@@ -10,31 +10,43 @@ from training.compare.figures import overall_bars, sensitivity
 from training.compare.results import Resampled, Results
 from training.compare.study import Study
 from training.compare.tables import (
+    BIAS_COLUMNS,
     PAIRED_COLUMNS,
     TABLE4_COLUMNS,
+    VIEW_COLUMNS,
+    bias,
+    by_view,
     overall_markdown,
     paired,
     table4,
     to_csv,
     verdict_markdown,
     verdicts,
+    view_markdown,
 )
 from training.metrics import AIMED, Metric
 
 
 def write_exhibits(study: Study, folder: Path) -> Path:
-    """Fill ``folder``: once over all periods and once over the design period alone; returns the page's path.
+    """Fill ``folder``: over all periods, over the design period alone, and without the advertisers that
+    ``evaluation.leave_out`` names; returns the page's path.
 
     Raises:
         UserError: no cell is finished.
     """
     results = Results.load(study.study.results, study.planned())
-    results.shape()
+    shape = results.shape()
     folder.mkdir(parents=True, exist_ok=True)
-    views = {"all": results.periods, "design": (study.study.design_period,)}
-    resampled = {name: Resampled.of(results, periods=periods) for name, periods in views.items()}
+    resampled = {
+        "all": Resampled.of(results),
+        "design": Resampled.of(results, periods=(study.study.design_period,)),
+    }
+    if shape.has_left_out:
+        resampled["all, some left out"] = Resampled.of(results, without_left_out=True)
     rows = [row for name, view in resampled.items() for row in table4(view, periods=name)]
     (folder / f"{study.study.table}.csv").write_text(to_csv(TABLE4_COLUMNS, rows))
+    biases = [row for name, view in resampled.items() for row in bias(view, periods=name)]
+    (folder / "bias.csv").write_text(to_csv(BIAS_COLUMNS, biases))
     comparisons = paired(resampled["all"], study.study.best)
     (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons))
     figure = overall_bars(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
@@ -46,12 +58,21 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         + ". NMAE is given for the `point` forecast, SMAPE for the `smape` forecast, both also for the others.",
         "![overall errors](overall.svg)",
     ]
+    titles = {
+        "all": "Mean over all periods",
+        "design": f"Period {study.study.design_period} alone",
+        "all, some left out": "Mean over all periods, without the advertisers of `evaluation.leave_out`",
+    }
     for name, view in resampled.items():
-        title = "Mean over all periods" if name == "all" else f"Period {study.study.design_period} alone"
-        page += [f"## {title}", overall_markdown(table4(view, periods=name), study.titles)]
+        page += [f"## {titles[name]}", overall_markdown(table4(view, periods=name), study.titles)]
         found = [v for v in verdicts(paired(view, study.study.best)) if AIMED[v.metric] == v.forecast]
         best = study.titles[study.study.best]
         page += [f"{best} minus the other, negative is better for {best}:", verdict_markdown(found, study.titles)]
+    if views := by_view(resampled["all"], study.study.views):
+        (folder / "views.csv").write_text(to_csv(VIEW_COLUMNS, views))
+        named = "; ".join(f"{name}: {', '.join(scenarios)}" for name, scenarios in study.study.views.items())
+        page += ["## Some scenarios apart", f"Macro averages with 95 % intervals. {named}."]
+        page.append(view_markdown(views, study.titles))
     if curves := _curves(study, resampled["all"]):
         for metric in AIMED:
             (folder / f"sensitivity_{metric}.svg").write_text(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from training.compare.sums import SUMS, CellSums
+from training.compare.sums import GROUPS, LEFT_OUT, SUMS, CellSums
 from training.metrics import Metric
 
 METRICS: tuple[Metric, ...] = ("nmae", "smape")
@@ -33,12 +33,15 @@ class Resamples:
     weeks: Float[np.ndarray, "R W"]
 
     @classmethod
-    def draw(cls, random: np.random.Generator, *, resamples: int, groups: int, weeks: int) -> "Resamples":
-        """Resample 0 is the data as they are."""
-        counts = [random.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float) for n in (groups, weeks)]
+    def draw(
+        cls, random: np.random.Generator, *, resamples: int, weeks: int, with_left_out: bool = False
+    ) -> "Resamples":
+        """Resample 0 is the data as they are, the group LEFT_OUT only ``with_left_out``."""
+        drawn = (GROUPS + with_left_out, weeks)
+        counts = [random.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float) for n in drawn]
         for count in counts:
             count[0] = 1.0
-        return cls(groups=counts[0], weeks=counts[1])
+        return cls(groups=np.pad(counts[0], ((0, 0), (0, LEFT_OUT + 1 - drawn[0]))), weeks=counts[1])
 
     def total(self, sums: Float[np.ndarray, "*K G W S M"]) -> Float[np.ndarray, "R *K S M"]:
         """Weighted sums over groups and weeks."""

@@ -1,7 +1,7 @@
 """The errors of one forecaster over a test period, summed so that advertisers and weeks can be resampled."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -18,8 +18,12 @@ def period_sums(
     entries: Sequence[FileEntry],
     *,
     scenarios: tuple[str, ...],
+    leave_out: Collection[str] = (),
 ) -> CellSums:
-    """Sums over the eligible rows of ``entries``, the files of a test split; ``scenarios``: all that occur in them."""
+    """Sums over the eligible rows of ``entries``, the files of a test split; ``scenarios``: all that occur in them.
+
+    Advertisers of ``leave_out`` are summed up apart.
+    """
     days = [datetime.date.fromisoformat(entry.partition["dt"]) for entry in entries]
     first, last = min(days), max(days)
     index = {scenario: position for position, scenario in enumerate(scenarios)}
@@ -30,7 +34,7 @@ def period_sums(
             if not len(table):
                 continue
             scored = score_rows(table, source, forecaster)
-            groups = advertiser_groups(table["advertiser_id"].to_pylist())
+            groups = advertiser_groups(table["advertiser_id"].to_pylist(), leave_out)
             positions = np.array([index[name] for name in scored.scenarios])
             for kind, values in rules(scored.forecasts).items():
                 sums.add(

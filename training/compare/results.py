@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from m2m_model.contracts.errors import UserError
 from training.compare.intervals import METRICS, Comparison, Resamples, compare, macro, resampled_metric
-from training.compare.sums import GROUPS, CellSums
+from training.compare.sums import SUMS, CellSums
 from training.metrics import OVERALL, Metric
 
 RESAMPLES = 2000
@@ -105,19 +105,28 @@ class Resampled:
     results: Results
     values: Mapping[tuple[str, str, Metric], Float[np.ndarray, "R S1 M1"]]
     """By (model, forecast, metric)."""
+    draws: Mapping[str, Resamples]
+    """By period."""
 
     @classmethod
     def of(
-        cls, results: Results, *, resamples: int = RESAMPLES, seed: int = 0, periods: Sequence[str] = ()
+        cls,
+        results: Results,
+        *,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+        periods: Sequence[str] = (),
+        without_left_out: bool = False,
     ) -> "Resampled":
-        """``periods``: default all."""
+        """``periods``: default all. ``without_left_out``: without the advertisers of ``evaluation.leave_out``."""
         periods = tuple(periods) or results.periods
+        with_left_out = results.shape().has_left_out and not without_left_out
         draws = {}
         for number, period in enumerate(periods):
             weeks = {cell.weeks for model in results.models for cell in results.seeds(model, period)}
             (week_count,) = weeks
             random = np.random.default_rng([seed, number])
-            draws[period] = Resamples.draw(random, resamples=resamples, groups=GROUPS, weeks=week_count)
+            draws[period] = Resamples.draw(random, resamples=resamples, weeks=week_count, with_left_out=with_left_out)
         values = {}
         for number, model in enumerate(results.models):
             forecasts = [set(cell.forecasts) for period in periods for cell in results.seeds(model, period)]
@@ -129,7 +138,7 @@ class Resampled:
                         for period in periods
                     ]
                     values[model, forecast, metric] = np.mean(parts, axis=0)
-        return cls(results=results, values=values)
+        return cls(results=results, values=values, draws=draws)
 
     def compare(self, model_a: str, model_b: str, forecast: str, metric: Metric) -> Iterator[Comparison]:
         """Cell by cell, then the macro averages."""
@@ -150,6 +159,28 @@ class Resampled:
                     high=high,
                     p=p,
                 )
+
+    def over(self, scenarios: Sequence[str], model: str, forecast: str, metric: Metric) -> Float[np.ndarray, "R"]:
+        """Macro average over all tasks in some scenarios, in every resample."""
+        names = self.results.shape().scenarios
+        cells = self.values[model, forecast, metric][:, [names.index(scenario) for scenario in scenarios], :-1]
+        average: Float[np.ndarray, R] = np.nanmean(cells, axis=(1, 2))
+        return average
+
+    def bias(self, model: str, forecast: str) -> Float[np.ndarray, "S1 M1"]:
+        """Sum of forecasts over sum of labels, minus 1, over seeds and periods; a last row and column for totals."""
+        totals = []
+        for period, draws in self.draws.items():
+            first = Resamples(groups=draws.groups[:1], weeks=draws.weeks[:1])
+            cells = np.stack([cell.forecasts[forecast] for cell in self.results.seeds(model, period)])
+            totals.append(first.total(cells[:, [SUMS.index("forecasts"), SUMS.index("label")]])[0].mean(axis=0))
+        forecasts, labels = (np.pad(part, ((0, 1), (0, 1))) for part in np.sum(totals, axis=0))
+        for total in (forecasts, labels):
+            total[:, -1] = total.sum(axis=1)
+            total[-1] = total.sum(axis=0)
+        ratio: Float[np.ndarray, "S1 M1"] = np.full_like(forecasts, np.nan)
+        np.divide(forecasts, labels, out=ratio, where=labels > 0)
+        return ratio - 1
 
     def forecasts(self, model: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(forecast for name, forecast, _ in self.values if name == model))

@@ -112,7 +112,14 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     fitted = fit_cell(job, tell)
     test = parquet_files(fitted.manifest, split="test")
     scenarios = fitted.source.spec.scenarios
-    sums = period_sums(fitted.source, fitted.forecaster, fitted.rules.apply, test, scenarios=scenarios)
+    sums = period_sums(
+        fitted.source,
+        fitted.forecaster,
+        fitted.rules.apply,
+        test,
+        scenarios=scenarios,
+        leave_out=job.config.evaluation.leave_out,
+    )
     return sums, fitted.about | {"seconds": f"{time.monotonic() - started:.1f}"}
 
 

@@ -73,6 +73,8 @@ class StudySection(StrictConfig):
     """The contender that all others are compared with; chosen on validation."""
     design_period: str
     """The period that is also reported alone."""
+    views: dict[str, tuple[str, ...]] = {}
+    """Scenarios that are also averaged apart, for instance ``{head = ["search"], new = ["video"]}``."""
     table: str = "table4"
     """Name of the table that the study fills: table4 for models, table5 for ablations, figure6 for sensitivity."""
     minutes_per_cell: float = Field(default=4.0, gt=0)

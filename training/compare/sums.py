@@ -1,10 +1,10 @@
 """What a finished cell of a study keeps: error sums by advertiser group and week, so that both can be resampled.
 
-Letters: N rows, G advertiser groups, W weeks of the test period, S scenarios, M tasks.
+Letters: N rows, P sums, G advertiser groups, W weeks of the test period, S scenarios, M tasks.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,27 +15,30 @@ from training.metrics import smape_terms
 
 GROUPS = 48
 """Advertisers are resampled in this many groups, drawn by a hash of their ids: the same in every cell of a study."""
-SUMS = ("absolute_error", "label", "smape", "rows")
+LEFT_OUT = GROUPS
+"""One group more: the advertisers that ``evaluation.leave_out`` names, so that results can be told without them."""
+SUMS = ("absolute_error", "label", "smape", "rows", "forecasts")
 
 
-def advertiser_groups(advertisers: Sequence[object]) -> Int[np.ndarray, "N"]:
-    """Group of each advertiser, 0 .. GROUPS - 1, from a stable hash of its id."""
+def advertiser_groups(advertisers: Sequence[object], leave_out: Collection[str] = ()) -> Int[np.ndarray, "N"]:
+    """Group of each advertiser: LEFT_OUT for those of ``leave_out``, else 0 .. GROUPS - 1 by a stable hash."""
     known: dict[object, int] = {}
     for advertiser in advertisers:
         if advertiser not in known:
             digest = hashlib.blake2b(str(advertiser).encode(), digest_size=8).digest()
-            known[advertiser] = int.from_bytes(digest, "big") % GROUPS
+            hashed = int.from_bytes(digest, "big") % GROUPS
+            known[advertiser] = LEFT_OUT if str(advertiser) in leave_out else hashed
     return np.array([known[advertiser] for advertiser in advertisers], np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellSums:
-    """Sums per forecast kind: ``[4, G, W, S, M]`` in the order of :data:`SUMS`; they add up over files and workers."""
+    """Sums per forecast kind: ``[P, G, W, S, M]`` in the order of :data:`SUMS`; they add up over files and workers."""
 
     scenarios: tuple[str, ...]
     tasks: tuple[str, ...]
     weeks: int
-    forecasts: dict[str, Float[np.ndarray, "4 G W S M"]] = field(default_factory=dict)
+    forecasts: dict[str, Float[np.ndarray, "P G W S M"]] = field(default_factory=dict)
 
     def add(
         self,
@@ -48,9 +51,9 @@ class CellSums:
         labels: Float[np.ndarray, "N M"],
     ) -> None:
         """Add rows; ``scenarios`` are positions in ``self.scenarios``, ``weeks`` count from the period's first."""
-        shape = (GROUPS, self.weeks, len(self.scenarios))
+        shape = (GROUPS + 1, self.weeks, len(self.scenarios))
         cells = np.ravel_multi_index((groups, weeks, scenarios), shape)
-        terms = (np.abs(forecasts - labels), labels, smape_terms(forecasts, labels), np.ones(labels.shape))
+        terms = (np.abs(forecasts - labels), labels, smape_terms(forecasts, labels), np.ones(labels.shape), forecasts)
         total = self.forecasts.setdefault(forecast, np.zeros((len(SUMS), *shape, len(self.tasks))))
         for position, term in enumerate(terms):
             for task in range(len(self.tasks)):
@@ -81,8 +84,13 @@ class CellSums:
         index = [table[name].to_numpy() for name in ("group", "week", "scenario", "task")]
         for forecast in np.unique(kinds):
             rows = kinds == forecast
-            sums = np.zeros((len(SUMS), GROUPS, cell.weeks, len(scenarios), len(tasks)))
+            sums = np.zeros((len(SUMS), GROUPS + 1, cell.weeks, len(scenarios), len(tasks)))
             for position, name in enumerate(SUMS):
                 sums[(position, *(axis[rows] for axis in index))] = table[name].to_numpy()[rows]
             cell.forecasts[str(forecast)] = sums
         return cell
+
+    @property
+    def has_left_out(self) -> bool:
+        """Whether rows of left out advertisers are among them."""
+        return any(sums[SUMS.index("rows"), LEFT_OUT].any() for sums in self.forecasts.values())

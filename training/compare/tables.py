@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from training.compare.intervals import METRICS, Comparison, holm
 from training.compare.results import Resampled
-from training.metrics import OVERALL, Metric
+from training.metrics import AIMED, OVERALL, Metric
 
 ALPHA = 0.05
 TABLE4_COLUMNS = ("model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods")
+BIAS_COLUMNS = ("model", "forecast", "scenario", "task", "bias", "seeds", "periods")
+VIEW_COLUMNS = ("model", "forecast", "view", "metric", "value", "low", "high", "seeds")
 PAIRED_COLUMNS = ("model_a", "model_b", "forecast", "metric", "scenario", "task", "difference", "low", "high")
 
 
@@ -28,6 +32,33 @@ def table4(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
                     cell = {metric: float(values[metric][i, j]) for metric in METRICS}
                     about = {"model": model, "forecast": forecast, "scenario": scenario, "task": task}
                     rows.append(about | cell | {"seeds": results.seed_count(model), "periods": periods})
+    return rows
+
+
+def bias(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
+    """How far the sum of forecasts is from that of labels, by scenario and task and in total."""
+    shape, rows = resampled.results.shape(), []
+    for model in resampled.results.models:
+        about = {"model": model, "seeds": resampled.results.seed_count(model), "periods": periods}
+        for forecast in resampled.forecasts(model):
+            found = resampled.bias(model, forecast)
+            for i, scenario in enumerate((*shape.scenarios, OVERALL)):
+                for j, task in enumerate((*shape.tasks, OVERALL)):
+                    cell = {"forecast": forecast, "scenario": scenario, "task": task, "bias": float(found[i, j])}
+                    rows.append(about | cell)
+    return rows
+
+
+def by_view(resampled: Resampled, views: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Macro averages over the scenarios of each view, with 95 % intervals, each metric of the forecast aimed at it."""
+    rows = []
+    for model in resampled.results.models:
+        for metric, forecast in AIMED.items():
+            for view, scenarios in views.items():
+                draws = resampled.over(scenarios, model, forecast, metric)
+                low, high = np.nanquantile(draws[1:], (ALPHA / 2, 1 - ALPHA / 2))
+                about = {"model": model, "forecast": forecast, "seeds": resampled.results.seed_count(model)}
+                rows.append(about | {"view": view, "metric": metric, "value": draws[0], "low": low, "high": high})
     return rows
 
 
@@ -137,3 +168,14 @@ def overall_markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str
         cells = [f"{own[f][metric]:.4f}" if f in own else "" for f in forecasts for metric in METRICS]
         lines.append([titles.get(model, model), *cells, str(next(iter(own.values()))["seeds"])])
     return markdown(heads, lines)
+
+
+def view_markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+    """A line per model, a column per view and metric."""
+    columns = list(dict.fromkeys((row["view"], row["metric"]) for row in rows))
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = {(row["view"], row["metric"]): row for row in rows if row["model"] == model}
+        cells = [f"{own[c]['value']:.4f} ({own[c]['low']:.3f} .. {own[c]['high']:.3f})" for c in columns]
+        lines.append([titles.get(model, model), *cells])
+    return markdown(["model", *(f"{view}, {metric.upper()}" for view, metric in columns)], lines)

@@ -14,7 +14,7 @@ from m2m_model.contracts.store import Folder, Manifest, read_manifest
 from training.checkpoint import LoadedModel
 from training.compare.intervals import Resamples, compare, macro, resampled_metric
 from training.compare.period import period_sums
-from training.compare.sums import GROUPS, SUMS, CellSums
+from training.compare.sums import SUMS, CellSums
 from training.config import PredictConfig
 from training.predict import parquet_files
 from training.registry.config import RegistryConfig
@@ -108,7 +108,7 @@ def judge(candidate: CellSums, promoted: CellSums, config: RegistryConfig, *, or
     ):
         raise UserError("the models must be tested on the same rows and tasks, however: theirs differ")
     random = np.random.default_rng(SEED)
-    resamples = Resamples.draw(random, resamples=config.resamples + 1, groups=GROUPS, weeks=candidate.weeks)
+    resamples = Resamples.draw(random, resamples=config.resamples + 1, weeks=candidate.weeks)
     values = [
         macro(resampled_metric([cell], forecast, config.metric, resamples, random)) for cell in (candidate, promoted)
     ]
