@@ -15,6 +15,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from m2m_model.batch import Batch
@@ -26,7 +27,6 @@ from training.baselines.naive import DAYS_OF_A_WEEK, upper_bounds
 from training.config import BaselinesConfig
 from training.forecast import Forecasts
 
-THREADS = 2
 STOPPING_ROUNDS = 20
 VALIDATION_SHARE = 4
 """Validation rows are at most the limit on training rows divided by this."""
@@ -34,7 +34,6 @@ FIXED = {
     "max_bin": 63,
     "force_row_wise": True,
     "deterministic": True,
-    "num_threads": THREADS,
     "verbosity": -1,
 }
 
@@ -102,7 +101,7 @@ class LightGbmForecaster:
         for index, booster in enumerate(self.boosters):
             if booster is not None and len(batch):
                 objective = objective_of(self.spec.tasks[index], self.name)
-                scores = booster.predict(rows.inputs, raw_score=True, num_threads=THREADS)
+                scores = booster.predict(rows.inputs, raw_score=True, num_threads=torch.get_num_threads())
                 forecasts[:, index] = objective.inverse(
                     scores + objective.offset(rows.levels[:, index], self.spec.tasks[index])
                 )
@@ -141,6 +140,7 @@ def fit_lightgbm(
         "min_data_in_leaf": config.lightgbm_min_rows,
         "feature_fraction": config.lightgbm_inputs,
         "seed": seed,
+        "num_threads": torch.get_num_threads(),  # one in a study's cells, which run side by side
     }
     categories = categorical_inputs(spec)
     learn_data = lightgbm.Dataset(learn.inputs, categorical_feature=categories, params=parameters)
