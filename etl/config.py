@@ -200,6 +200,9 @@ class SplitConfig(StrictConfig):
     train_stride: Days = 1
     validation_stride: Days = 1
     test_stride: Days = 1
+    hold_out: tuple[str, ...] = ()
+    """Scenarios without a row in training and validation, which the spec does not know: in the test split they are as
+    if they had come later. Edges of features in own scope are still fitted over all facts."""
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:

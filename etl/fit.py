@@ -13,6 +13,7 @@ from etl.discretize import quantile_edges
 from etl.edges import Ask, EdgeRequest, Edges, exact_edges
 from etl.facts import PROFILE_SOURCE, Source, TaskScales
 from etl.pack import Summary
+from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import (
     ActivitySpec,
     AttributeFeature,
@@ -43,11 +44,17 @@ def fit_spec(
     """The spec of a dataset whose training as-of days are ``train_days``.
 
     ``scenarios`` are all known ids, which the facts' scenario numbers index; the spec keeps those that have a
-    snapshot by the last training day. ``summaries``: of every shard, counted up to that day; ``ask`` puts further
-    questions to the shards. Label statistics are still 0: they are known once rows are written.
+    snapshot by the last training day and are not held out. ``summaries``: of every shard, counted up to that day;
+    ``ask`` puts further questions to the shards. Label statistics are still 0: they are known once rows are written.
+
+    Raises:
+        UserError: a scenario to hold out is not known.
     """
     sequence = config.sequence
-    trained = [scenario for scenario in scenarios if attributes.is_live(scenario, train_days[-1])]
+    held_out = config.split.hold_out
+    if unknown := sorted(set(held_out) - set(scenarios)):
+        raise UserError(f"split.hold_out must be among {list(scenarios)}, however: {unknown[0]!r}")
+    trained = [name for name in scenarios if attributes.is_live(name, train_days[-1]) and name not in held_out]
     columns = {name: list(_sequence_columns(config, name, sources, trained, scenarios)) for name in SEQUENCES}
     requests = [request for pairs in columns.values() for _, request in pairs]
     edges = exact_edges([*requests, *_profile_requests(config).values()], summaries, ask)

@@ -38,6 +38,8 @@ def window_plan(
 ) -> WindowPlan:
     """What the kernel needs to know of the run."""
     ids, live = attributes.ids(spec.scenario_attributes, [a.date for a in as_of], tables.scenario_ids)
+    held_out = np.isin(tables.scenario_ids, config.split.hold_out)
+    live &= ~(held_out & np.array([[a.split in ("train", "validation")] for a in as_of]))
     return WindowPlan(
         spec=spec,
         sources=sources,

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,17 @@ def write_dataset(
     published, generation = Folder.at(folder), new_generation()
     entry = published.write_bytes(data_path(generation, "spec.json"), spec.to_json().encode())
     files = [entry.model_copy(update={"partition": {"role": "spec"}})]
-    day = FIRST_DAY
+    day, by_scenario = FIRST_DAY, dict[str, Counter[str]]()
     for name, days in {split: rows_per_day, **(other_splits or {})}.items():
         for rows in days:
             table = random_rows(spec, rows, random=random, day=day)
             path = data_path(generation, f"split={name}", f"dt={day}", "part-0.parquet")
+            by_scenario.setdefault(name, Counter()).update(table["scenario_id"].to_pylist())
             groups = _uneven(rows, row_group_rows, random)
             files.append(_write(published, path, table, groups, {"split": name, "dt": str(day)}))
             day += datetime.timedelta(days=1)
-    manifest = Manifest(kind="dataset", generation=generation, created_at="", files=tuple(files))
+    content = {"rows_by_scenario": by_scenario}
+    manifest = Manifest(kind="dataset", generation=generation, created_at="", files=tuple(files), content=content)
     publish(published, manifest)
     return manifest
 

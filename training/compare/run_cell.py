@@ -111,7 +111,7 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     started = time.monotonic()
     fitted = fit_cell(job, tell)
     test = parquet_files(fitted.manifest, split="test")
-    scenarios = fitted.source.spec.scenarios
+    scenarios = tuple(sorted(fitted.manifest.content["rows_by_scenario"]["test"]))
     sums = period_sums(
         fitted.source,
         fitted.forecaster,
