@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from jobs.config import RunConfig
 from m2m_model.contracts.errors import UserError
 from tests.compare.test_intervals import random_cell
 from training.compare.exhibits import write_exhibits
 from training.compare.results import CellKey, Results, save_cell
 from training.compare.study import Study
 from training.compare.sums import CellSums
+
+ROOT = Path(__file__).parents[2]
 
 STUDY = """
 [study]
@@ -117,3 +120,12 @@ def test_a_damaged_cell_is_named(study: Study) -> None:
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="remove it and run make compare again"):
         Results.load(study.study.results, study.planned())
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/configs/studies/*.toml")), ids=lambda path: path.stem)
+def test_the_studies_that_come_with_the_project_can_be_run(path: Path) -> None:
+    study = Study.read(path)
+    for name, contender in study.contenders.items():
+        key = CellKey(model=name, period=study.study.design_period, seed=study.study.seeds[0])
+        config = RunConfig.read(ROOT / study.study.run, [*study.dataset_overrides(key), *contender.set])
+        assert contender.baseline in ("", *config.baselines.names)
