@@ -15,7 +15,7 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.locations import Location, RunName
-from m2m_model.contracts.store import below, first_line, is_uri, store_failed
+from m2m_model.contracts.store import Folder, below, first_line, is_uri, read_manifest, store_failed
 from training.config import TrainingConfig
 from training.registry.store import PublishedModel, Registry, published_model
 
@@ -65,7 +65,18 @@ class RunConfig(EtlConfig, TrainingConfig):
         """Location of the spec that feature days are built with: the promoted model's, or the dataset's."""
         if self.registry.location:
             return self.forecasting_model().spec_location
-        return self.run.path("dataset", "spec.json")
+        return self.dataset_spec()
+
+    def dataset_spec(self) -> str:
+        """Location of the live dataset's spec, by its manifest: the copy beside it is for people.
+
+        Raises:
+            UserError: there is no dataset.
+        """
+        location = self.run.path("dataset")
+        manifest = read_manifest(Folder.at(location), kind="dataset", build_hint="run jobs/build_dataset.py first")
+        (entry,) = manifest.select(role="spec")
+        return below(location, entry.path)
 
 
 def argument_parser(description: str | None, *, config: str = "the run's TOML file") -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--spec", help="the parent; default: the dataset's spec")
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
-    parent = DatasetSpec.read(arguments.spec or config.run.path("dataset", "spec.json"))
+    parent = DatasetSpec.read(arguments.spec or config.dataset_spec())
     days = FeatureDays(location=config.run.path("features"), raw=config.run.path("raw"), config=config, spec=parent)
     sketches = [days.sketches(date) for date in each_day(arguments.first, arguments.last)]
     spark = build_session(config.spark, app_name=f"{config.run.name}: propose spec")

@@ -76,6 +76,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "min_rows": 50,
         "nmae_over_naive": 1.4,
         "bias": 0.3,
+        "calibration": 0.12,
         "psi": 0.3,
         "unseen": 0.05,
     },

@@ -67,9 +67,7 @@ def histograms(split: str) -> Histograms:
 def prepare(out: Path, ray_address: str) -> PublishedRun:
     """A run with a model and no day."""
     write_run(out / "config.toml", out=out, more=MORE)
-    (out / "dataset").mkdir()
-    (out / "dataset/spec.json").write_text(SPEC.to_json())
-    (out / "dataset/histograms.json").write_text(histograms("train").model_dump_json())
+    publish_tables(str(out / "dataset"), "dataset", {}, histograms=histograms("train"))
     torch.manual_seed(0)
     snapshot = Snapshot(model=build_model(MODEL, SPEC).state_dict(), optimizer={}, state=LoopState(best_loss=1.0))
     content = run_content(MODEL, TrainingConfig(), dataset_generation="g")

@@ -102,8 +102,7 @@ def test_a_second_run_of_a_day_goes_and_a_dead_holder_is_taken_over(run: Publish
     assert f"process {first.pid}" in said
     assert "which died" in said
     os.kill(step, signal.SIGKILL)
-    wait_for(lambda: not holders(folder), "the step's end")
-    assert night(run, DAY).state == "failed"
+    wait_for(lambda: night(run, DAY).state == "failed", "the step's end, which lets go of the lock")
     assert "was cut off" in night(run, DAY).reason
     said = run.daily("--date", str(DAY))
     assert f"taking over from process {first.pid}" in said

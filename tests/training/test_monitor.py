@@ -114,12 +114,10 @@ def make_day(folder: Path) -> Day:
     columns["feature_fingerprint"] = pa.array([SPEC.feature_fingerprint] * ROWS)
     predictions = pa.table(columns).select(prediction_schema(SPEC, quantiles=True).names)
     made = Day(folder, features, predictions, labelled)
-    (folder / "dataset").mkdir()
-    (folder / "dataset/spec.json").write_text(SPEC.to_json())
     trained = {"train": {name: (5,) * size for name, size in feature_sizes(SPEC).items()}}
     trained["train"]["scenario.share"] = (5, 5, 0, 5)
-    text = Histograms(feature_fingerprint=SPEC.feature_fingerprint, newest_days=7, splits=trained).model_dump_json()
-    (folder / "dataset/histograms.json").write_text(text)
+    histograms = Histograms(feature_fingerprint=SPEC.feature_fingerprint, newest_days=7, splits=trained)
+    publish_tables(str(folder / "dataset"), "dataset", {}, histograms=histograms)
     made.publish()
     return made
 
