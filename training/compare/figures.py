@@ -37,7 +37,7 @@ def overall_bars(resampled: Resampled, *, forecasts: Mapping[Metric, str], best:
             axis.set_xlim(
                 0.9 * min(d[0] for d in draws.values()), 1.08 * max(np.quantile(d, 0.975) for d in draws.values())
             )
-            axis.set_xlabel(f"{metric.upper()}, {kind} forecast (axis does not start at 0)")
+            axis.set_xlabel(f"{metric.upper()}, {kind} forecast (axis not from 0)")
             axis.grid(visible=False, axis="y")
         return to_svg(figure)
 
