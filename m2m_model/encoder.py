@@ -33,7 +33,7 @@ class FeatureEmbedding(nn.Module):
         return vectors.flatten(-2)
 
     def mean(self, ids: Int[Tensor, "B T F"]) -> Float[Tensor, "B FE"]:
-        """The mean over days: how often an id occurs times its vector, in a twentieth of the time of all lookups."""
+        """The mean over days: how often an id occurs times its vector, where looking every day up takes far longer."""
         rows, days, columns = ids.shape
         share = ids.new_tensor(1 / days, dtype=self.table.weight.dtype).expand(rows, days * columns)
         occurs = share.new_zeros(rows, self.table.num_embeddings)
