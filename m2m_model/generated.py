@@ -4,7 +4,7 @@ Letters: B rows, Q distinct keys, R vectors of a row, S knowledge, X -> Y a gene
 
 A meta layer multiplies row b's vectors by ``W_b = V s_b + v`` (eq. 11). Written as one batched product, W is made for
 every row, B X Y S multiplications, and its gradient is met three times more: ``dV = sum_b s_b dW_b``,
-``ds_b = V dW_b``, ``dv = sum_b dW_b``. Four things are cheaper and give the same sums:
+``ds_b = V dW_b``, ``dv = sum_b dW_b``. Five things are cheaper and give the same sums:
 
 1. *Once per key.* s is a function of ids, so rows with equal ids have equal W. With rows sorted by key the work is
    that of Q keys, not of B rows, and a key's rows are one true matrix product, ``[n R, X] @ [X, Y]``. Keys are sorted
@@ -16,6 +16,9 @@ every row, B X Y S multiplications, and its gradient is met three times more: ``
    is contiguous.
 4. *W is kept* from the forward to the backward pass: to make it again costs a third more arithmetic than reading it.
    Where there will be no backward pass it is made for a block of keys at a time.
+5. *No W for rows alone.* Where a key has one row and the row one vector, W is as large as all else together and used
+   for a single product. ``W h = sum_x V_x (h_x s)`` is as many multiplications as making W, and nothing larger than
+   V itself is written; so are its gradients, with ``P_x = V_x^T dy`` for both dh and ds.
 """
 
 from collections.abc import Iterator
@@ -30,6 +33,9 @@ from torch.nn import functional
 
 SLICE_BYTES = 5 << 20
 """Of a slice of dW and of V together: a share of a server core's last-level cache."""
+
+ROWS_ALONE = 48
+"""Fewer are not worth products of their own: those are as many as W has rows, each over all rows that are alone."""
 
 KEYS_AT_A_TIME = 256
 """Without a backward pass; 256 MiB of W at D = 512."""
@@ -86,14 +92,49 @@ def generated_product(
     if torch.compiler.is_exporting():
         w = functional.linear(s, by_s.flatten(0, 1), always.flatten())
         return torch.bmm(h, w.view(-1, *always.shape))
-    if torch.is_grad_enabled():
-        product: Tensor = _GeneratedProduct.apply(h, s, by_s, always, runs)  # type: ignore[no-untyped-call]
-        return product
-    blocks = [
+    alone = _rows_alone(h, runs)
+    parts: list[Tensor] = []
+    if alone:
+        parts.append(_ProductAlone.apply(h[:alone, 0], s[:alone], by_s, always).unsqueeze(1))  # type: ignore[no-untyped-call]
+        h, s, runs = h[alone:], s[alone:], runs[1:]
+    blocks = [(slice(None), slice(None), runs)] if runs and torch.is_grad_enabled() else _blocks(runs)
+    parts += [
         _GeneratedProduct.apply(h[rows], s[keys], by_s, always, block)  # type: ignore[no-untyped-call]
-        for rows, keys, block in _blocks(runs)
+        for rows, keys, block in blocks
     ]
-    return torch.cat(blocks) if blocks else h.new_empty(*h.shape[:2], by_s.shape[1])
+    return torch.cat(parts) if parts else h.new_empty(*h.shape[:2], by_s.shape[1])
+
+
+def _rows_alone(h: Float[Tensor, "B R X"], runs: Runs) -> int:
+    """How many rows, the first ones, are better multiplied without W. None in bf16: a sum of X parts is rounded X times."""
+    alone = runs[0][0] if runs and runs[0][1] == 1 and h.shape[1] == 1 else 0
+    return alone if alone >= ROWS_ALONE and not torch.is_autocast_enabled("cpu") else 0
+
+
+class _ProductAlone(torch.autograd.Function):
+    """``W h`` for one vector h of each key, [Q, X] -> [Q, Y]."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, s: Tensor, by_s: Tensor, always: Tensor) -> Tensor:
+        y = h @ always
+        for of_h, of_x in zip(h.T, by_s, strict=True):
+            y.addmm_(of_h.unsqueeze(1) * s, of_x.T)
+        ctx.save_for_backward(h, s, by_s, always)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        h, s, by_s, always = ctx.saved_tensors
+        dh, ds, d_by_s = dy @ always.T, torch.zeros_like(s), torch.empty_like(by_s)
+        for part in _slices(s, by_s):
+            of_h = h[:, part].T.unsqueeze(2)
+            each_dy = dy.expand(len(of_h), *dy.shape)
+            torch.bmm(each_dy.mT, of_h * s, out=d_by_s[part])
+            p = each_dy @ by_s[part]  # [x, Q, S]
+            dh[:, part] += (p * s).sum(dim=2).T
+            ds += (p * of_h).sum(dim=0)
+        return dh, ds, d_by_s, h.T @ dy
 
 
 class _GeneratedProduct(torch.autograd.Function):

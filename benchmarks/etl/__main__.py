@@ -40,7 +40,7 @@ class Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--advertisers", type=int, default=28_000, help="of the largest size")
+    parser.add_argument("--advertisers", type=int, default=42_000, help="of the largest size")
     parser.add_argument("--folder", type=Path, default=Path("out/bench-etl"), help="for raw tables and datasets")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.folder, ignore_errors=True)

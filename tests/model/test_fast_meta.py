@@ -97,6 +97,12 @@ def compare(config: ModelConfig, spec: DatasetSpec, batch: Batch, *, dtype: torc
         assert_close(gradients[1][name], gradient, name, scale=scale)
 
 
+@pytest.fixture(params=[1, 4, 1000], ids=lambda rows: f"rows_alone={rows}", autouse=True)
+def rows_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of a test are small: from how many rows on those that are alone are multiplied without W."""
+    monkeypatch.setattr(generated, "ROWS_ALONE", request.param)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shared", [False, True])
 @given(
