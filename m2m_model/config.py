@@ -33,6 +33,8 @@ class ModelConfig(StrictConfig):
     """Its weights: the paper's; learned layers of the same shape with S~ as an input; neither, one layer without S~."""
     meta_tower: Literal["generated", "learned", "none"] = "generated"
     """The same; ``none``: no tower."""
+    feature_gates: bool = False
+    """Scale F by gates made from S~, as PEPNet does from its prior (M2M; not in the paper)."""
     scenario_id_embedding: bool = True
     dense_inputs: bool = False
     """Concatenate the row's dense log1p values to F (4.1.3)."""

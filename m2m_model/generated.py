@@ -97,7 +97,8 @@ def generated_product(
     if alone:
         parts.append(_ProductAlone.apply(h[:alone, 0], s[:alone], by_s, always).unsqueeze(1))  # type: ignore[no-untyped-call]
         h, s, runs = h[alone:], s[alone:], runs[1:]
-    blocks = [(slice(None), slice(None), runs)] if runs and torch.is_grad_enabled() else _blocks(runs)
+    whole = torch.is_grad_enabled() and (runs or not alone)
+    blocks = [(slice(None), slice(None), runs)] if whole else _blocks(runs)
     parts += [
         _GeneratedProduct.apply(h[rows], s[keys], by_s, always, block)  # type: ignore[no-untyped-call]
         for rows, keys, block in blocks
@@ -106,7 +107,7 @@ def generated_product(
 
 
 def _rows_alone(h: Float[Tensor, "B R X"], runs: Runs) -> int:
-    """How many rows, the first ones, are better multiplied without W. None in bf16: a sum of X parts is rounded X times."""
+    """How many rows, the first ones, are better multiplied without W. None in bf16: X parts, so many roundings."""
     alone = runs[0][0] if runs and runs[0][1] == 1 and h.shape[1] == 1 else 0
     return alone if alone >= ROWS_ALONE and not torch.is_autocast_enabled("cpu") else 0
 

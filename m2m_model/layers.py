@@ -1,4 +1,4 @@
-"""Feed-forward layers: expert views, task views, scenario knowledge (4.1.3-4.1.5), and the towers of other models.
+"""Feed-forward layers: expert views, task views, scenario knowledge (4.1.3-4.1.5), and other models' gates and towers.
 
 Each f_MLP is one LeakyReLU layer. Letters: B rows, X dimension of F, k expert views, M tasks, V view dimension,
 C id columns, S dimension of the scenario knowledge, G groups.
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from m2m_model.encoder import EMBEDDING_STD, FeatureEmbedding
+
+GAMMA = 2.0
+"""The largest gate; 1 is the middle."""
 
 
 class ExpertViews(nn.Module):
@@ -62,6 +65,23 @@ class ScenarioKnowledge(nn.Module):
 
     def forward(self, ids: Int[Tensor, "B C"]) -> Float[Tensor, "B S"]:
         return functional.leaky_relu(self.linear(self.embedding(ids)))
+
+
+class GateNU(nn.Module):
+    """PEPNet's gate (Chang et al., KDD 2023): ``gamma sigmoid(W' relu(W [prior || stop-gradient(x)] + b) + b')``
+
+    Shape:
+        prior [B, Y], x [B, X] -> [B, Z]
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.hidden, self.output = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
+
+    def forward(self, prior: Float[Tensor, "B Y"], x: Float[Tensor, "B X"]) -> Float[Tensor, "B Z"]:
+        hidden = functional.relu(self.hidden(torch.cat([prior, x.detach()], dim=-1)))
+        gate: Tensor = GAMMA * self.output(hidden).sigmoid()
+        return gate
 
 
 class GroupedLinear(nn.Module):

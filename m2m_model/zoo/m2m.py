@@ -1,7 +1,7 @@
 """M2M: the paper's model, read top to bottom.
 
-Letters: B rows, M tasks, N of them, V view dimension, k expert views, Q distinct keys of scenario knowledge, S its
-dimension.
+Letters: B rows, M tasks, N of them, X dimension of F, V view dimension, k expert views, Q distinct keys of scenario
+knowledge, S its dimension.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.generated import Runs, group_rows
-from m2m_model.layers import ExpertViews, ScenarioKnowledge, TaskViews
+from m2m_model.generated import Runs, group_rows, per_row
+from m2m_model.layers import ExpertViews, GateNU, ScenarioKnowledge, TaskViews
 from m2m_model.meta import MetaAttention, MetaTower, MetaUnit, Unit
 
 
@@ -70,7 +70,9 @@ class M2M(nn.Module):
                 "spec has none of the first two and model.scenario_id_embedding is false; set it to true"
             )
         self.backbone = Backbone(config, spec)
-        self.experts = ExpertViews(self.backbone.output_dim, experts=config.experts, view_dim=view_dim)
+        dim = self.backbone.output_dim
+        self.gate = GateNU(config.knowledge_dim + dim, view_dim, dim) if config.feature_gates else None
+        self.experts = ExpertViews(dim, experts=config.experts, view_dim=view_dim)
         self.task_views = TaskViews(tasks=tasks, embedding_dim=e, view_dim=view_dim)
         self.knowledge = ScenarioKnowledge(id_sizes, embedding_dim=e, knowledge_dim=config.knowledge_dim)
 
@@ -90,10 +92,14 @@ class M2M(nn.Module):
     def trunk(self, batch: Batch) -> Trunk:
         """What all tasks have in common."""
         keys = group_rows(knowledge_ids(self.config, batch))
+        knowledge = self.knowledge(keys.ids)  # S~, eq. 8
+        features: Tensor = self.backbone(batch.select(keys.order))  # F, eq. 5
+        if self.gate is not None:
+            features = self.gate(per_row(knowledge, keys.runs), features) * features
         return Trunk(
-            experts=self.experts(self.backbone(batch.select(keys.order))),  # E_i, eq. 6
+            experts=self.experts(features),  # E_i, eq. 6
             tasks=self.task_views(),  # T_t, eq. 7
-            knowledge=self.knowledge(keys.ids),  # S~, eq. 8
+            knowledge=knowledge,
             runs=keys.runs,
             position=keys.order.argsort(),
         )

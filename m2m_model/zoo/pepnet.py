@@ -13,27 +13,7 @@ from m2m_model.backbone import Encoder
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.layers import GroupedLinear
-
-GAMMA = 2.0
-"""The largest gate; 1 is the middle."""
-
-
-class GateNU(nn.Module):
-    """``gamma sigmoid(W' relu(W [prior || stop-gradient(x)] + b) + b')``
-
-    Shape:
-        prior [B, Y], x [B, X] -> [B, Z]
-    """
-
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
-        super().__init__()
-        self.hidden, self.output = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
-
-    def forward(self, prior: Float[Tensor, "B Y"], x: Float[Tensor, "B X"]) -> Float[Tensor, "B Z"]:
-        hidden = functional.relu(self.hidden(torch.cat([prior, x.detach()], dim=-1)))
-        gate: Tensor = GAMMA * self.output(hidden).sigmoid()
-        return gate
+from m2m_model.layers import GateNU, GroupedLinear
 
 
 class PEPNet(nn.Module):

@@ -179,10 +179,11 @@ def test_a_mean_over_days_is_of_the_days_vectors() -> None:
     assert_same_with_gradients(encoder(ids), slow, encoder)
 
 
-def test_the_whole_model_is_the_equations_in_order() -> None:
-    """Embedding (4.1.1) and eq. 5 by hand; the other parts each have their own twin above."""
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_whole_model_is_the_equations_in_order(gated: bool) -> None:
+    """Embedding (4.1.1), eq. 5 and gates by hand; the other parts each have their own twin above."""
     spec = make_spec()
-    model = shaken(M2M(SMALL, spec))
+    model = shaken(M2M(SMALL.model_copy(update={"feature_gates": gated}), spec))
     batch = make_batch(spec, 4, dtype=torch.float64)
     parts = []
     for name, ids in (("behavior", batch.behavior), ("performance", batch.performance)):
@@ -190,7 +191,12 @@ def test_the_whole_model_is_the_equations_in_order() -> None:
         days = sequence_embedding(encoder, [c.size for c in spec.sequence(name)], ids)
         parts.append(torch.stack([torch.cat(list(encoder.attention(row[None])[0])) for row in days]))
     knowledge = model.knowledge(torch.cat([batch.scenario[:, None], batch.attributes, batch.profile], dim=1))
-    experts = model.experts(torch.cat(parts, dim=1))
+    features = torch.cat(parts, dim=1)
+    if model.gate is not None:
+        prior = torch.cat([knowledge, features.detach()], dim=1)
+        hidden = [slow_linear(row, model.gate.hidden).clamp(min=0) for row in prior]
+        features = features * torch.stack([2 / (1 + (-slow_linear(row, model.gate.output)).exp()) for row in hidden])
+    experts = model.experts(features)
     views, parts = model.task_views(), []
     for t in range(len(spec.tasks)):
         x = model.attention(experts, views[[t]], knowledge, unit=t)
