@@ -8,6 +8,7 @@ from jobs.config import argument_parser, run_job
 from m2m_model.contracts.store import MANIFEST
 from training.compare.data_exhibits import write_data_exhibits
 from training.compare.exhibits import write_exhibits
+from training.compare.results import CellKey
 from training.compare.study import Study
 
 
@@ -17,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
     out = arguments.out or study.study.results.parent
-    dataset = study.period_folder(study.study.design_period) / "dataset"
+    best = CellKey(model=study.study.best, period=study.study.design_period, seed=study.study.seeds[0])
+    dataset = study.dataset_folder(best) / "dataset"
     if (dataset / MANIFEST).exists():
         write_data_exhibits(dataset, out)
     print(f"exhibits: {write_exhibits(study, out)}")

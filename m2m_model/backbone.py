@@ -22,7 +22,7 @@ SEQUENCES: tuple[SequenceName, ...] = ("behavior", "performance")
 
 
 class Backbone(nn.Module):
-    """F = concat(MH(X_b), MH(X_p)), eq. 5, and the dense values of 4.1.3.
+    """F = concat(MH(X_b), MH(X_p)), eq. 5, and the dense values of 4.1.3; normalised if ``feature_norm``.
 
     Shape:
         Batch of B rows -> [B, X]
@@ -43,6 +43,7 @@ class Backbone(nn.Module):
         self.output_dim += len(QUARTILES) * len(spec.tasks) if config.history_quartiles else 0
         if not self.output_dim:
             raise UserError("a model needs behavior or performance features, however: the spec has none; add one")
+        self.norm = nn.LayerNorm(self.output_dim) if config.feature_norm else nn.Identity()
 
     def forward(self, batch: Batch) -> Float[Tensor, "B X"]:
         ids = {"behavior": batch.behavior, "performance": batch.performance}
@@ -51,7 +52,8 @@ class Backbone(nn.Module):
             parts.append(batch.dense)
         if self.config.history_quartiles:
             parts.append(weekly_quartiles(batch.history))
-        return torch.cat(parts, dim=-1)
+        features: Tensor = self.norm(torch.cat(parts, dim=-1))
+        return features
 
 
 class Encoded(NamedTuple):

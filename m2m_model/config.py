@@ -33,6 +33,8 @@ class ModelConfig(StrictConfig):
     """Its weights: the paper's; learned layers of the same shape with S~ as an input; neither, one layer without S~."""
     meta_tower: Literal["generated", "learned", "none"] = "generated"
     """The same; ``none``: no tower."""
+    feature_norm: bool = False
+    """LayerNorm of F, so that large advertisers' dense values are of one size with small ones'."""
     feature_gates: bool = False
     """Scale F by gates made from S~, as PEPNet does from its prior (M2M; not in the paper)."""
     scenario_id_embedding: bool = True

@@ -24,7 +24,7 @@ VARIANTS = [
     {"meta_attention": "learned", "meta_tower": "learned"},
     {"meta_attention": "learned", "meta_tower": "none", "share_meta_across_tasks": True},
     {"scenario_id_embedding": False},
-    {"feature_gates": True},
+    {"feature_gates": True, "feature_norm": True, "dense_inputs": True},
 ]
 each_variant = pytest.mark.parametrize("fields", VARIANTS, ids=str)
 
