@@ -29,7 +29,7 @@ def designs(market: Market, salt: str) -> Mapping[str, Experiment]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--experiments", type=int, default=1000)
+    parser.add_argument("--experiments", type=int, default=4000)
     parser.add_argument("--advertisers", type=int, default=20_000, help="of the platform")
     parser.add_argument("--units", type=int, default=8000, help="advertisers drawn for each experiment")
     parser.add_argument("--seed", type=int, default=0)

@@ -49,13 +49,10 @@ def effect(
     covariates: Float[np.ndarray, "N C"] | None = None,
     level: float = 0.95,
 ) -> Effect:
-    """The average effect over those that the units were drawn from: the stratum-size weighted mean of the strata's
-    differences.
+    """The average effect over the units: the stratum-size weighted mean of the strata's differences.
 
     Its variance is the sum of the arms' own (Neyman: no common variance is assumed), degrees of freedom after
-    Welch and Satterthwaite, and what comes of another draw having more of one stratum and fewer of another where
-    these differ in their effects (Imbens & Rubin, 2015, 9.4: of the population, not of the units at hand). Strata with
-    fewer than two units in an arm are pooled into one.
+    Welch and Satterthwaite. Strata with fewer than two units in an arm are pooled into one.
 
     Raises:
         UserError: an arm has fewer than two units.
@@ -68,21 +65,17 @@ def effect(
         adjusted = outcome - _explained(outcome, covariates, treated, groups)
         before, after = (_within(values, treated, groups).var() for values in (outcome, adjusted))
         reduction = float(1 - after / before) if before > 0 else 0.0
-    numbers = np.unique(groups)
-    shares, differences, variances = (np.zeros(len(numbers)) for _ in range(3))
-    freedom = 0.0
-    for h, number in enumerate(numbers):
-        inside = groups == number
-        shares[h] = inside.sum() / len(outcome)
+    difference, variance, freedom = 0.0, 0.0, 0.0
+    for group in np.unique(groups):
+        inside = groups == group
+        share = inside.sum() / len(outcome)
         arms = adjusted[inside & treated], adjusted[inside & ~treated]
-        differences[h] = arms[0].mean() - arms[1].mean()
+        difference += share * (arms[0].mean() - arms[1].mean())
         for arm in arms:
-            part = arm.var(ddof=1) / len(arm)
-            variances[h] += part
-            freedom += (shares[h] ** 2 * part) ** 2 / (len(arm) - 1)
-    difference = float(shares @ differences)
-    variance = float(shares**2 @ variances)
-    error = math.sqrt(variance + _of_shares(shares, differences, variances, units=len(outcome)))
+            part = share**2 * arm.var(ddof=1) / len(arm)
+            variance += part
+            freedom += part**2 / (len(arm) - 1)
+    error = math.sqrt(variance)
     width = float(stats.t.ppf((1 + level) / 2, variance**2 / freedom)) * error if freedom > 0 else 0.0
     return Effect(
         difference=difference,
@@ -93,14 +86,6 @@ def effect(
         units=len(outcome),
         variance_reduction=reduction,
     )
-
-
-def _of_shares(
-    shares: Float[np.ndarray, "H"], differences: Float[np.ndarray, "H"], variances: Float[np.ndarray, "H"], units: int
-) -> float:
-    """Variance that the strata's shares bring, without that of the differences which they are estimated from."""
-    spread = shares @ (differences - shares @ differences) ** 2 - (shares * (1 - shares)) @ variances
-    return max(float(spread), 0.0) / units
 
 
 def _pooled(strata: np.ndarray, treated: Bool[np.ndarray, "N"]) -> np.ndarray:
