@@ -29,3 +29,8 @@ def fill(disk: Path, *, free_pages: int) -> Path:
     ballast, status = disk / "ballast", os.statvfs(disk)
     ballast.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - free_pages * PAGE)))
     return ballast
+
+
+def taken(disk: Path) -> int:
+    """Pages that the files on it take."""
+    return sum(-(-file.stat().st_size // PAGE) for file in disk.rglob("*") if file.is_file())

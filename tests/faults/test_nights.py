@@ -16,7 +16,7 @@ from tests.etl.partitioned import partitioned, write_partitioned
 from tests.etl.published import live_manifest, read_rows
 from tests.etl.raw_world import DAY, Shape, make_world
 from tests.etl.run_toml import write_run
-from tests.faults.disk import fill, small_disk
+from tests.faults.disk import fill, small_disk, taken
 from tests.faults.fault import ROOT, Fault
 from tests.faults.processes import kill_tree
 from tests.faults.reader import watched
@@ -32,6 +32,7 @@ TRAINING = """
 model = {embedding_dim = 2, experts = 2, view_dim = 4, knowledge_dim = 4, meta_layers = 1, tower_layers = 1}
 train = {epochs = 1, batch_size = 32}
 engagement = {lists = {rewarded = {task = "clicks", budget = 3}}}
+monitor = {psi = 99, unseen = 1}  # of six advertisers
 """
 SPARK = {"spark.master": "local[1]", "spark.sql.shuffle.partitions": "1", "spark.driver.memory": "1g"}
 SECONDS = 1500
@@ -103,7 +104,7 @@ def test_full_disk(fault: Fault, run: Run) -> None:
         run.finished(*command)
         expected, before = run.features([SPRING]), live_manifest(day, "features")
         with watched(day):
-            ballast = fill(day, free_pages=fault.random.randrange(2, 12))
+            ballast = fill(day, free_pages=fault.random.randrange(2, taken(day)))
             failed = run.start(*command)
             output, _ = failed.communicate(timeout=SECONDS)
             assert failed.returncode == 2, output
