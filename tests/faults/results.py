@@ -1,6 +1,6 @@
 """The table of benchmarks/faults.md, from the logs of ``make test-faults``.
 
-``python -m tests.faults.results LOG ...`` puts it in place of the one that is there.
+``python -m tests.faults.results LOG ...`` puts the rows of the logs' kinds in place of those that are there.
 """
 
 import json
@@ -16,12 +16,13 @@ BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 HEAD = "| kind | repetitions | what was seen | seed | commit |\n|---|---|---|---|---|\n"
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """A row per kind, in the order of the logs."""
+def table(before: str, lines: list[dict[str, Any]]) -> str:
+    """A row per kind: those of the table ``before``, in its order, then new ones in the order of the logs."""
+    rows = {line.split(" | ")[0].removeprefix("| "): line + "\n" for line in before.splitlines()[2:]}
     kinds: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         kinds.setdefault(line["kind"], []).append(line)
-    return HEAD + "".join(row(kind, of_kind) for kind, of_kind in kinds.items())
+    return HEAD + "".join((rows | {kind: row(kind, of_kind) for kind, of_kind in kinds.items()}).values())
 
 
 def row(kind: str, lines: list[dict[str, Any]]) -> str:
@@ -38,7 +39,8 @@ def row(kind: str, lines: list[dict[str, Any]]) -> str:
 def main(logs: list[str]) -> None:
     lines = [json.loads(line) for log in logs for line in Path(log).read_text().splitlines()]
     before, _, rest = REPORT.read_text().partition(BEGIN)
-    REPORT.write_text(before + BEGIN + "\n" + table(lines) + "\n" + END + rest.partition(END)[2])
+    there, _, after = rest.partition(END)
+    REPORT.write_text(before + BEGIN + "\n" + table(there.strip(), lines) + "\n" + END + after)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from training.ray_train import adopt_newest
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 EPOCHS, BATCH_SIZE = 5, 8
 STEPS = EPOCHS * -(-ROWS // BATCH_SIZE)
+"""Of one worker. Two have more: each takes half a batch, and none ends its epoch before the one with most rows."""
 INTERVAL = 5
 """Steps between checkpoints; an epoch's end has one too."""
 SECONDS = 900
@@ -82,14 +83,19 @@ class Training:
 
         wait_for(there)
 
+    @property
+    def numbers(self) -> list[int]:
+        """Of the steps that were done, in the order of time."""
+        return [step for _, step in steps(self.events)]
+
     def finished(self, driver: subprocess.Popen[str]) -> str:
+        """What the run ends with: weights, steps and losses of its epochs."""
         assert driver.wait(timeout=SECONDS) == 0, (self.folder / "log").read_text()[-3000:]
         return (self.folder / "result").read_text()
 
     def recovery(self, killed_at: float, fault: Fault) -> int:
         """Note how many steps were done twice, and the seconds from the fault to the next step; returns the first."""
         done = steps(self.events)
-        assert done[-1][1] == STEPS
         again = len(done) - len({step for _, step in done})
         restarts = [moment for (_, before), (moment, step) in itertools.pairwise(done) if step <= before]
         going_on = min(restarts, default=min(moment for moment, _ in done if moment > killed_at))
@@ -134,7 +140,8 @@ class Undisturbed(dict[int, str]):
         folder.mkdir()
         run = Training(dataset=self.dataset, folder=folder, workers=workers)
         self[workers] = run.finished(run.start(self.cluster))
-        assert [step for _, step in steps(run.events)] == list(range(1, STEPS + 1))
+        assert run.numbers == list(range(1, len(run.numbers) + 1))
+        assert len(run.numbers) == STEPS if workers == 1 else len(run.numbers) >= STEPS
         return self[workers]
 
 
@@ -234,7 +241,7 @@ def test_slow_worker(fault: Fault, cluster: Cluster, dataset: Path, expected: Un
             os.kill(victim, signal.SIGCONT)
         time.sleep(0.01)
     assert run.finished(driver) == expected[2]
-    assert [step for _, step in steps(run.events)] == list(range(1, STEPS + 1))
+    assert run.numbers == list(range(1, len(run.numbers) + 1))
     fault.saw.append("nothing done twice, bit-identical")
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import training.ray_train
@@ -46,6 +46,9 @@ def result(snapshot: Snapshot) -> str:
 def main(dataset: str, storage: str, events: str, out: str, workers: str, epochs: str) -> None:
     training.ray_train.Board = recording(Path(events))  # type: ignore[misc]
     work = job(Path(dataset), Path(storage), workers=int(workers), epochs=int(epochs))
+    # Row groups one by one, so that every rank has some.
+    reader = work.config.reader.model_copy(update={"shuffle_blocks": 1})
+    work = replace(work, config=work.config.model_copy(update={"reader": reader}))
     with connected(ClusterConfig()):
         snapshot = training.ray_train.train(work, resume=True, rows=ROWS)
     Path(out).write_text(result(snapshot))
