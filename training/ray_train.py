@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import ray
 import ray.train
 import torch
+import torch.distributed as dist
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import LoggingConfig
@@ -33,6 +34,7 @@ from training.preflight import check_resources
 from training.progress import Display
 from training.readers.base import Deal, Reader
 from training.readers.registry import open_reader
+from training.sync.base import world
 from training.sync.registry import make_synchronizer
 
 CHECKPOINTS_KEPT = 2
@@ -80,11 +82,12 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
     # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
     name = job.prefix + new_generation()
-    start = adopt_newest(job, name) if resume else None
+    if resume:
+        adopt_newest(job, name)
     board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "start": start.uri if start else None, "board": board, "name": name},
+        train_loop_config={"job": job, "board": board, "name": name},
         scaling_config=ScalingConfig(
             num_workers=cluster.workers, resources_per_worker={"CPU": cluster.cpus_per_worker}
         ),
@@ -149,12 +152,32 @@ def _worker(settings: dict[str, Any]) -> None:
         tell=tell,
         sync=sync,
     )
-    reported = ray.train.get_checkpoint()  # of this run, after a failure
-    if reported is not None:
-        loop.restore(load_checkpoint(_folder(reported), job.spec, job.content))
-    elif settings["start"]:
-        loop.restore(load_checkpoint(Folder.at(settings["start"]), job.spec, job.content))
+    if start := _start(job, settings["name"]):
+        loop.restore(load_checkpoint(start, job.spec, job.content))
     loop.run()
+
+
+def _start(job: TrainJob, name: str) -> Folder | None:
+    """The newest whole checkpoint of run ``name``, its adopted one at first; the same for all ranks.
+
+    Not what Ray hands out after a failure: of a checkpoint that was stored while its worker died Ray knows nothing,
+    and more than one interval would be done again.
+    """
+    chosen: list[str | None] = [None]
+    checkpoints = {checkpoint.path: checkpoint for checkpoint in _newest_first(job, name)}
+    if world()[0] == 0:
+        chosen = [next((path for path, checkpoint in checkpoints.items() if _is_whole(checkpoint, job)), None)]
+    if dist.is_initialized():
+        dist.broadcast_object_list(chosen)
+    return None if chosen[0] is None else checkpoints[chosen[0]]
+
+
+def _is_whole(checkpoint: Folder, job: TrainJob) -> bool:
+    try:
+        load_checkpoint(checkpoint, job.spec, job.content)
+    except (FileNotFoundError, UserError):
+        return False
+    return True
 
 
 def _report(snapshot: Snapshot, job: TrainJob, *, rank: int) -> None:
@@ -216,10 +239,6 @@ def _subfolders(folder: Folder, prefix: str) -> list[Folder]:
     infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, allow_not_found=True))
     names = [i.base_name for i in infos if i.type == pafs.FileType.Directory and i.base_name.startswith(prefix)]
     return [Folder(folder.filesystem, folder.join(name), f"{folder.uri}/{name}") for name in sorted(names)]
-
-
-def _folder(checkpoint: Any) -> Folder:
-    return Folder(checkpoint.filesystem, checkpoint.path, checkpoint.path)
 
 
 def _storage_path(storage: str) -> str:
