@@ -111,7 +111,7 @@ $(PETASTORM)/.ready: pyproject.toml constraints-petastorm.txt
 	@$(call install,$(PETASTORM),constraints-petastorm.txt,'.[petastorm]' pytest pytest-timeout hypothesis)
 	@touch $@
 
-bench-etl: venv ## the dataset build beside plain and naive PySpark and Polars (about 10 minutes on 2 cores)
+bench-etl: venv ## the dataset build beside plain and naive PySpark and Polars (about 15 minutes on 2 cores)
 	@$(BIN)/python -m benchmarks.etl $(ARGS)
 
 bench-train: venv $(PEER)/.ready ## training steps per core: ours, the bmm twin, the public peer (15 minutes)
