@@ -80,7 +80,7 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     cluster = job.config.cluster
     check_resources(cluster, ray.cluster_resources(), workers=cluster.workers, what="training workers")
-    # Ray Train silently goes on with a run of the same name, so each gets a new one and the start is passed in.
+    # Ray Train silently goes on with a run of the same name, so each gets a new one, which the start is copied into.
     name = job.prefix + new_generation()
     if resume:
         adopt_newest(job, name)
@@ -152,32 +152,34 @@ def _worker(settings: dict[str, Any]) -> None:
         tell=tell,
         sync=sync,
     )
-    if start := _start(job, settings["name"]):
-        loop.restore(load_checkpoint(start, job.spec, job.content))
+    if snapshot := newest_of_run(job, settings["name"]):
+        loop.restore(snapshot)
     loop.run()
 
 
-def _start(job: TrainJob, name: str) -> Folder | None:
-    """The newest whole checkpoint of run ``name``, its adopted one at first; the same for all ranks.
+def newest_of_run(job: TrainJob, name: str) -> Snapshot | None:
+    """What the newest whole checkpoint of run ``name`` holds, at its start the adopted one; the same for all ranks.
 
-    Not what Ray hands out after a failure: of a checkpoint that was stored while its worker died Ray knows nothing,
-    and more than one interval would be done again.
+    Not the checkpoint that Ray hands out after a failure: one that was stored just before, Ray may not have heard of,
+    and more than an interval would be done again.
     """
     chosen: list[str | None] = [None]
-    checkpoints = {checkpoint.path: checkpoint for checkpoint in _newest_first(job, name)}
+    snapshot = None
     if world()[0] == 0:
-        chosen = [next((path for path, checkpoint in checkpoints.items() if _is_whole(checkpoint, job)), None)]
+        for checkpoint in _newest_first(job, name):
+            try:
+                snapshot = load_checkpoint(checkpoint, job.spec, job.content)
+            except (FileNotFoundError, UserError):
+                print(f"checkpoint {checkpoint.path} is damaged or gone: trying an older one", file=sys.stderr)
+            else:
+                chosen = [checkpoint.path.rpartition("/")[2]]
+                break
     if dist.is_initialized():
         dist.broadcast_object_list(chosen)
-    return None if chosen[0] is None else checkpoints[chosen[0]]
-
-
-def _is_whole(checkpoint: Folder, job: TrainJob) -> bool:
-    try:
-        load_checkpoint(checkpoint, job.spec, job.content)
-    except (FileNotFoundError, UserError):
-        return False
-    return True
+    if snapshot is None and chosen[0] is not None:
+        checkpoint = Folder.at(f"{job.storage.rstrip('/')}/{name}/{chosen[0]}")
+        snapshot = load_checkpoint(checkpoint, job.spec, job.content)
+    return snapshot
 
 
 def _report(snapshot: Snapshot, job: TrainJob, *, rank: int) -> None:

@@ -76,6 +76,9 @@ def test_a_cells_run_and_dataset(study: Study) -> None:
     short = CellKey(model="short", period="late", seed=5)
     small = CellKey(model="small", period="late", seed=3)
     assert study.overrides(short) == ["sequence.length=20", "train.seed=5"]
+    everybody = study.study.model_copy(update={"set": ("model.view_dim=4",)})
+    changed = study.model_copy(update={"study": everybody}).overrides(small)
+    assert changed == ["model.view_dim=4", "model.knowledge_dim=8", "train.seed=3"]
     assert study.dataset_folder(short).name == "late_sequence-length-20"
     assert study.dataset_folder(small).name == "late"
     assert study.dataset_overrides(small)[0] == "split.train=[2017-02-09, 2017-09-01]"
@@ -127,5 +130,7 @@ def test_the_studies_that_come_with_the_project_can_be_run(path: Path) -> None:
     study = Study.read(path)
     for name, contender in study.contenders.items():
         key = CellKey(model=name, period=study.study.design_period, seed=study.study.seeds[0])
-        config = RunConfig.read(ROOT / study.study.run, [*study.dataset_overrides(key), *contender.set])
+        config = RunConfig.read(
+            ROOT / study.study.run, [*study.dataset_overrides(key), *study.study.set, *contender.set]
+        )
         assert contender.baseline in ("", *config.baselines.names)

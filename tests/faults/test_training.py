@@ -30,7 +30,7 @@ from tests.training.test_ray_train import ROWS, job
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table
 from training.checkpoint import load_checkpoint, newest_first, save_checkpoint
 from training.loop import LoopState, Snapshot
-from training.ray_train import adopt_newest
+from training.ray_train import adopt_newest, newest_of_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 EPOCHS, BATCH_SIZE = 5, 8
@@ -264,7 +264,13 @@ def test_resuming_passes_over_a_cut_checkpoint(fault: Fault, dataset: Path, tmp_
         folder = tmp_path / f"{work.prefix}20170301T000000-00" / f"checkpoint_{step}"
         folder.mkdir(parents=True)
         save_checkpoint(folder, saved[step], SPEC, work.content)
+    ended = newest_of_run(work, f"{work.prefix}20170301T000000-00")
+    assert ended is not None
+    assert ended.state.step == 10
     victim = cut(folder, fault)
+    restarted = newest_of_run(work, f"{work.prefix}20170301T000000-00")
+    assert restarted is not None
+    assert restarted.state.step == 5
     adopted = adopt_newest(work, f"{work.prefix}20170302T000000-00")
     assert adopted is not None
     loaded = load_checkpoint(adopted, SPEC, work.content)

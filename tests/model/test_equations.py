@@ -217,6 +217,16 @@ def test_dense_values_and_weekly_quartiles_follow_the_sequences() -> None:
     np.testing.assert_allclose(quartiles.detach().numpy(), slow, rtol=1e-5, atol=1e-6)
 
 
+def test_normalised_features_are_the_row_less_its_mean_over_its_deviation() -> None:
+    spec = make_spec()
+    backbone = Backbone(SMALL.model_copy(update={"dense_inputs": True, "feature_norm": True}), spec).double()
+    batch = make_batch(spec, 3, dtype=torch.float64)
+    normalised, backbone.norm = backbone.norm, torch.nn.Identity()
+    slow = [(row - row.mean()) / ((row - row.mean()).square().mean() + 1e-5).sqrt() for row in backbone(batch)]
+    backbone.norm = normalised
+    torch.testing.assert_close(backbone(batch), torch.stack(slow))
+
+
 @pytest.mark.parametrize(("how", "expected"), [("flatten", [1, 2, 3, 5]), ("mean", [2, 3.5]), ("last", [3, 5])])
 def test_pool(how: str, expected: list[float]) -> None:
     assert pool(torch.tensor([[[1.0, 2.0], [3.0, 5.0]]]), how).tolist() == [expected]

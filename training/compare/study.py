@@ -68,6 +68,8 @@ class StudySection(StrictConfig):
     """Folder of datasets and scratch; not kept."""
     set_dataset: tuple[str, ...] = ()
     """Overrides that make the study's datasets, for instance a larger stride of training days."""
+    set: tuple[str, ...] = ()
+    """Overrides of every contender's run; a contender's own win over them."""
     seeds: tuple[int, ...] = Field(min_length=1)
     best: str
     """The contender that all others are compared with; chosen on validation."""
@@ -125,7 +127,7 @@ class Study(StrictConfig):
                     f"{contender.like or key.model} has {done} trials of the study's search: run jobs/search.py first"
                 )
             searched = overrides(trials.best)
-        return [*searched, *contender.set, *self._set_dataset(key.model), f"train.seed={key.seed}"]
+        return [*searched, *self.study.set, *contender.set, *self._set_dataset(key.model), f"train.seed={key.seed}"]
 
     def trials(self, model: str) -> Trials | None:
         """The contender's trials; None if it takes part in no search."""
