@@ -52,6 +52,7 @@ def _cell(study: Study, key: CellKey) -> None:
         config=config,
         baseline=contender.baseline,
         members=contender.members,
+        keep=study.study.work / "members",
     )
     sums, about = run_cell(job, tell=lambda text: print(f"{_name(key)}: {text}", flush=True))
     save_cell(study.study.results, key, sums, about)

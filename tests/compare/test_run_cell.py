@@ -1,5 +1,8 @@
 """Whole cells: every model of the zoo and every kind of baseline, from a published dataset to error sums."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,3 +60,24 @@ def test_a_cell_is_a_function_of_its_seed(dataset: str) -> None:
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("baseline", ["", "lightgbm_l1_log"])
+def test_an_ensemble_is_made_of_the_single_models_of_other_cells(
+    dataset: str, baseline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MODEL.model_copy(update=WITH_LEVERS)
+    single = [dataclasses.replace(job(dataset, model=model, baseline=baseline, seed=seed), keep=tmp_path) for seed in (2, 3)]
+    for alone in single:
+        run_cell(alone, tell=lambda line: None)
+    ensemble = job(dataset, model=model, baseline=baseline, seed=1, members=2)
+    expected, about = run_cell(ensemble, tell=lambda line: None)
+    assert len(list(tmp_path.iterdir())) == 2
+
+    monkeypatch.setattr("training.compare.run_cell.build_model", None)
+    monkeypatch.setattr("training.compare.run_cell.BASELINES", None)
+    found, again = run_cell(dataclasses.replace(ensemble, keep=tmp_path), tell=lambda line: None)
+    for forecast, sums in expected.forecasts.items():
+        np.testing.assert_array_equal(found.forecasts[forecast], sums)
+    assert again.get("parameters") == about.get("parameters")
+    assert float(again["fit_seconds"]) > 0

@@ -6,6 +6,8 @@ A cell is one process with one thread of torch, so that as many run side by side
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +20,10 @@ from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
+from training.compare.members import kept_member
 from training.compare.period import period_sums
 from training.compare.sums import CellSums
-from training.config import TrainConfig, TrainingConfig
+from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
 from training.forecast import ForecastRules, Forecasts, fit_rules
 from training.loop import Event, Loop, task_weights
@@ -28,9 +31,6 @@ from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.predict import parquet_files, read_spec
 from training.readers.registry import open_reader
 from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source
-
-MEMBER_SEEDS = 1000
-"""Distance of the seeds of an ensemble's members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,10 @@ class CellJob:
     baseline: str
     """Empty: the neural model."""
     members: int
-    """How many models or fits of the baseline, with seeds of their own, are averaged."""
+    """How many models or fits of the baseline, with seeds of their own, are averaged: with seed s and n members,
+    those of the seeds s n to s n + n - 1, so that no two ensembles of a study share one."""
+    keep: Path | None = None
+    """Folder of fitted members that cells share (see :func:`kept_member`); default: none are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +79,24 @@ class Fitted:
 def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     """Train the cell's models, or fit its baseline; the test rows are not looked at."""
     torch.set_num_threads(1)
-    started = time.monotonic()
     manifest = read_manifest(Folder.at(job.dataset), kind="dataset", build_hint="run make compare again")
     spec = read_spec(Folder.at(job.dataset), manifest)
     source = Source(location=job.dataset, spec=spec, batch_size=job.config.predict.batch_size)
-    about = {}
-    members: list[Forecaster] = []
-    for train in (_seeded(job.config.train, member) for member in range(job.members)):
+
+    def fit(config: TrainingConfig) -> Forecaster:
         if job.baseline:
-            config = job.config.model_copy(update={"train": train})
-            members.append(BASELINES[job.baseline](source, manifest, config))
-        else:
-            model = _trained(job, train, spec, tell)
-            about["parameters"] = str(parameter_count(model))
-            members.append(ModelForecaster(model, precision=job.config.predict.precision))
-    forecaster = Ensemble(members=tuple(members))
-    about["fit_seconds"] = f"{time.monotonic() - started:.1f}"
+            return BASELINES[job.baseline](source, manifest, config)
+        return ModelForecaster(_trained(job, config, spec, tell), precision=config.predict.precision)
+
+    members = []
+    for seed in range(job.config.train.seed * job.members, (job.config.train.seed + 1) * job.members):
+        train = job.config.train.model_copy(update={"seed": seed})
+        config = job.config.model_copy(update={"train": train})
+        members.append(kept_member(job.keep, _identity(job, config, manifest), partial(fit, config)))
+    forecaster = Ensemble(members=tuple(member.forecaster for member in members))
+    about = {"fit_seconds": f"{sum(member.fit_seconds for member in members):.1f}"}
+    if isinstance(members[0].forecaster, ModelForecaster):
+        about["parameters"] = str(parameter_count(members[0].forecaster.module))
     rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
     rules = fit_rules(rows.forecasts, rows.labels, rows.exposures, rows.scenarios, rows.eligible, spec)
     sums = {kind: MetricSums(tasks=spec.task_names) for kind in AIMED.values()}
@@ -128,15 +133,18 @@ def _overall(sums: MetricSums) -> MetricRow:
     return next(row for row in rows if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL))
 
 
-def _seeded(train: TrainConfig, member: int) -> TrainConfig:
-    return train.model_copy(update={"seed": train.seed + MEMBER_SEEDS * member})
+def _identity(job: CellJob, config: TrainingConfig, manifest: Manifest) -> str:
+    """All that a fitted member depends on."""
+    fitted = (config.baselines if job.baseline else job.model, config.train, config.reader, config.predict)
+    return "\n".join([manifest.generation, job.baseline, *(part.model_dump_json() for part in fitted)])
 
 
-def _trained(job: CellJob, train: TrainConfig, spec: DatasetSpec, tell: Callable[[str], None]) -> Model:
+def _trained(job: CellJob, config: TrainingConfig, spec: DatasetSpec, tell: Callable[[str], None]) -> Model:
     """A model with the weights of its best validation loss; trained as jobs/train does, without Ray."""
+    train = config.train
     torch.manual_seed(train.seed)
     readers = {
-        split: open_reader(job.dataset, spec, job.config.reader, split=split, train=train, rank=0, world=1)
+        split: open_reader(job.dataset, spec, config.reader, split=split, train=train, rank=0, world=1)
         for split in ("train", "validation")
     }
     model = build_model(job.model, spec)
