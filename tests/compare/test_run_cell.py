@@ -67,7 +67,9 @@ def test_an_ensemble_is_made_of_the_single_models_of_other_cells(
     dataset: str, baseline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = MODEL.model_copy(update=WITH_LEVERS)
-    single = [dataclasses.replace(job(dataset, model=model, baseline=baseline, seed=seed), keep=tmp_path) for seed in (2, 3)]
+    single = [
+        dataclasses.replace(job(dataset, model=model, baseline=baseline, seed=seed), keep=tmp_path) for seed in (2, 3)
+    ]
     for alone in single:
         run_cell(alone, tell=lambda line: None)
     ensemble = job(dataset, model=model, baseline=baseline, seed=1, members=2)
