@@ -1,11 +1,16 @@
 import pytest
+from filelock import FileLock
 
 from tests.nightly.run import Run, copy, prepare
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return prepare(tmp_path_factory.mktemp("nightly"))
+def prepared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Run:
+    """Made once for all workers of the test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "nightly"
+    with FileLock(f"{folder}.lock"):
+        return prepare(folder)
 
 
 @pytest.fixture

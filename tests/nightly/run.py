@@ -69,13 +69,14 @@ class Run:
 
 
 def prepare(folder: Path) -> Run:
-    """Raw tables, dataset and model in ``folder``."""
-    world = make_world(SHAPE, split=SPLIT)
-    write_partitioned(world, folder / "raw")
-    run = Run(world=world, folder=folder)
-    write_config(run)
-    run.job("build_dataset")
-    run.job("train")
+    """Raw tables, dataset and model in ``folder``, unless they are there."""
+    run = Run(world=make_world(SHAPE, split=SPLIT), folder=folder)
+    if not (prepared := folder / "prepared").exists():
+        write_partitioned(run.world, folder / "raw")
+        write_config(run)
+        run.job("build_dataset")
+        run.job("train")
+        prepared.touch()
     return run
 
 

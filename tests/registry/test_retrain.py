@@ -9,8 +9,7 @@ import pytest
 from jobs.config import RunConfig
 from jobs.retrain import period
 from m2m_model.contracts.store import Folder, read_manifest
-from tests.nightly.run import DAY, Run, copy, write_config
-from tests.nightly.run import prepare as prepare_run
+from tests.nightly.run import DAY, Run, write_config
 
 REGISTRY = "\nregistry = {{location = {location}, resamples = 200}}\n"
 
@@ -31,9 +30,9 @@ def listed(run: Run) -> dict[str, object]:
 @pytest.mark.spark
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_week_later_with_other_edges(tmp_path: Path) -> None:
+def test_a_week_later_with_other_edges(run: Run) -> None:
     """The candidate's bucket edges are its own, so that the promoted model needs the same rows in its features."""
-    run = with_registry(copy(prepare_run(tmp_path / "first"), tmp_path / "run"))
+    run = with_registry(run)
     run.job("registry", "register", "--why", "the first")
     first = listed(run)["versions"][0]["version"]  # type: ignore[index]
     run.job("registry", "promote", str(first), "--why", "the first")

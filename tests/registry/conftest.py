@@ -1,0 +1,3 @@
+from tests.nightly.conftest import prepared, run
+
+__all__ = ["prepared", "run"]
