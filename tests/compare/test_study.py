@@ -125,6 +125,20 @@ def test_a_damaged_cell_is_named(study: Study) -> None:
         Results.load(study.study.results, study.planned())
 
 
+def test_a_study_has_the_periods_and_the_search_of_its_base(study: Study, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    text = STUDY[: STUDY.index("[periods")].format(folder=tmp_path) + "[contenders.m2m]\n"
+    other.write_text(text.replace("[study]", f'[study]\nbase = "{tmp_path}/study.toml"'))
+    assert Study.read(other).periods == study.periods
+    moved = Study.read(other, ("study.seeds=[9]", "periods.late.test=[2017-10-16, 2017-10-20]"))
+    assert moved.study.seeds == (9,)
+    assert str(moved.periods["late"].test[1]) == "2017-10-20"
+
+    other.write_text(other.read_text() + STUDY[STUDY.index("[periods.late") : STUDY.index("[contenders")])
+    with pytest.raises(UserError, match=r"has the \[periods\] of its base"):
+        Study.read(other)
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/configs/studies/*.toml")), ids=lambda path: path.stem)
 def test_the_studies_that_come_with_the_project_can_be_run(path: Path) -> None:
     study = Study.read(path)

@@ -16,6 +16,8 @@ from training.compare.search import Range, SearchSection, Trials, overrides
 
 LONGEST_NAME = 100
 """Of a dataset's folder; longer ones are hashed."""
+OF_THE_BASE = ("periods", "search")
+"""Sections that a study has from its base."""
 
 
 class Period(StrictConfig):
@@ -60,6 +62,8 @@ class Contender(StrictConfig):
 
 class StudySection(StrictConfig):
     name: str
+    base: Path | None = None
+    """The TOML file of another study, whose ``[periods]`` and ``[search]`` are this one's too."""
     run: Path
     """The TOML file of the run that every contender starts from."""
     results: Path
@@ -99,7 +103,17 @@ class Study(StrictConfig):
 
     @classmethod
     def read(cls, path: Path, overrides: tuple[str, ...] = ()) -> Self:
-        return parse(cls, read_toml(path, overrides), source=str(path))
+        table = read_toml(path)
+        if base := table.get("study", {}).get("base"):
+            if own := [section for section in OF_THE_BASE if section in table]:
+                raise UserError(f"{path} has [{own[0]}], however: it has the [{own[0]}] of its base, {base}")
+            of_the_base = [override for override in overrides if override.split(".")[0] in OF_THE_BASE]
+            shared = read_toml(Path(base), of_the_base)
+            table = read_toml(path, [override for override in overrides if override not in of_the_base])
+            table |= {section: shared[section] for section in OF_THE_BASE if section in shared}
+        else:
+            table = read_toml(path, overrides)
+        return parse(cls, table, source=str(path))
 
     def planned(self) -> tuple[CellKey, ...]:
         """All cells, period by period, the first seed of every model before the second of any."""
