@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,13 @@ from jobs.config import RunConfig, argument_parser, run_job
 from jobs.side_by_side import run_all
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST
+from training.compare.floor import floor_sums
 from training.compare.results import CellKey, load_cell, save_cell
 from training.compare.run_cell import CellJob, run_cell
 from training.compare.study import Study
+
+FLOORS_CSV, TRUTH = "floors/floors.csv", "floors/truth"
+"""What jobs/floors.py writes: the first when it is finished."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say_how_long(study, planned, missing, arguments.processes)
     for key in {study.dataset_folder(key): key for key in missing}.values():
         build_study_dataset(study, study.dataset_folder(key), study.dataset_overrides(key))
+        if study.floors:
+            _make_floors(study, key)
     commands = {_name(key): [*command_of("jobs.compare", arguments), "--cell", _name(key)] for key in missing}
     return run_all(commands, processes=arguments.processes, what="cells")
 
@@ -46,8 +53,20 @@ def command_of(module: str, arguments: argparse.Namespace) -> list[str]:
 def _cell(study: Study, key: CellKey) -> None:
     contender = study.contenders[key.model]
     config = RunConfig.read(study.study.run, study.overrides(key))
+    folder = study.dataset_folder(key).absolute()
+    if contender.floor:
+        started = time.monotonic()
+        sums = floor_sums(
+            str(folder / "dataset"),
+            folder / TRUTH,
+            contender.floor,
+            batch_size=config.predict.batch_size,
+            leave_out=config.evaluation.leave_out,
+        )
+        save_cell(study.study.results, key, sums, {"seconds": f"{time.monotonic() - started:.1f}"})
+        return
     job = CellJob(
-        dataset=str(study.dataset_folder(key).absolute() / "dataset"),
+        dataset=str(folder / "dataset"),
         model=config.model,
         config=config,
         baseline=contender.baseline,
@@ -69,10 +88,21 @@ def build_study_dataset(study: Study, out: Path, overrides: Sequence[str]) -> No
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "raw").exists():
         (out / "raw").symlink_to(raw.absolute())
-    command = [sys.executable, "-m", "jobs.build_dataset", "--config", str(study.study.run)]
+    _run_job("jobs.build_dataset", study, out, overrides)
+
+
+def _make_floors(study: Study, key: CellKey) -> None:
+    """The best forecasts of all eligible test rows of the cell's dataset, beside it, unless they are there."""
+    folder = study.dataset_folder(key)
+    if not (folder / FLOORS_CSV).exists():
+        _run_job("jobs.floors", study, folder, [*study.dataset_overrides(key), "synthetic.floors.blocks=0"])
+
+
+def _run_job(module: str, study: Study, out: Path, overrides: Sequence[str]) -> None:
+    command = [sys.executable, "-m", module, "--config", str(study.study.run)]
     command += [word for o in (f"run.out={out}", *overrides) for word in ("--set", o)]
     if status := subprocess.run(command, check=False).returncode:
-        raise UserError(f"the dataset in {out} could not be built (status {status}); see above")
+        raise UserError(f"{module} failed in {out} (status {status}); see above")
 
 
 def _say_how_long(study: Study, planned: Sequence[CellKey], missing: Sequence[CellKey], processes: int) -> None:

@@ -24,7 +24,7 @@ from training.compare.tables import (
     verdicts,
     view_markdown,
 )
-from training.metrics import AIMED, Metric
+from training.metrics import AIMED, OVERALL, Metric
 
 
 def write_exhibits(study: Study, folder: Path) -> Path:
@@ -47,7 +47,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     (folder / f"{study.study.table}.csv").write_text(to_csv(TABLE4_COLUMNS, rows))
     biases = [row for name, view in resampled.items() for row in bias(view, periods=name)]
     (folder / "bias.csv").write_text(to_csv(BIAS_COLUMNS, biases))
-    comparisons = paired(resampled["all"], study.study.best)
+    comparisons = paired(resampled["all"], study.study.best, besides=study.floors)
     (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons))
     figure = overall_bars(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
     (folder / "overall.svg").write_text(figure)
@@ -65,7 +65,8 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     }
     for name, view in resampled.items():
         page += [f"## {titles[name]}", overall_markdown(table4(view, periods=name), study.titles)]
-        found = [v for v in verdicts(paired(view, study.study.best)) if AIMED[v.metric] == v.forecast]
+        comparisons = paired(view, study.study.best, besides=study.floors)
+        found = [v for v in verdicts(comparisons) if AIMED[v.metric] == v.forecast]
         best = study.titles[study.study.best]
         page += [f"{best} minus the other, negative is better for {best}:", verdict_markdown(found, study.titles)]
     if views := by_view(resampled["all"], study.study.views):
@@ -73,6 +74,12 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         named = "; ".join(f"{name}: {', '.join(scenarios)}" for name, scenarios in study.study.views.items())
         page += ["## Some scenarios apart", f"Macro averages with 95 % intervals. {named}."]
         page.append(view_markdown(views, study.titles))
+    everywhere = {OVERALL: shape.scenarios, **study.study.views}
+    for floor in (name for name in study.floors if name in results.models):
+        rows = by_view(resampled["all"], everywhere, over=floor)
+        (folder / f"over_{floor}.csv").write_text(to_csv(VIEW_COLUMNS, rows))
+        page += [f"## Times {study.titles[floor]}", "The multiple of the floor's macro average, with 95 % intervals."]
+        page.append(view_markdown(rows, study.titles))
     if curves := _curves(study, resampled["all"]):
         for metric in AIMED:
             (folder / f"sensitivity_{metric}.svg").write_text(

@@ -1,20 +1,35 @@
-"""The errors of one forecaster over a test period, summed so that advertisers and weeks can be resampled."""
+"""The errors of forecasts over a test period, summed so that advertisers and weeks can be resampled.
+
+Letters: N rows, M tasks.
+"""
 
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
 
+from m2m_model.contracts.spec import task_columns
 from m2m_model.contracts.store import FileEntry
 from training.compare.sums import CellSums, advertiser_groups
 from training.forecast import Forecasts
-from training.scoring import Forecaster, Source, score_rows
+from training.scoring import Forecaster, Source
+
+Answer = Callable[[pa.Table], Mapping[str, Float[np.ndarray, "N M"]]]
+"""Dataset rows -> their forecasts by kind (``mean``, ``point``, ``smape``)."""
+
+
+def answers(
+    source: Source, forecaster: Forecaster, rules: Callable[[Forecasts], Mapping[str, Float[np.ndarray, "N M"]]]
+) -> Answer:
+    """A forecaster's, after its rules."""
+    return lambda table: rules(forecaster(source.batch(table)))
 
 
 def period_sums(
     source: Source,
-    forecaster: Forecaster,
-    rules: Callable[[Forecasts], Mapping[str, np.ndarray]],
+    answer: Answer,
     entries: Sequence[FileEntry],
     *,
     scenarios: tuple[str, ...],
@@ -33,16 +48,17 @@ def period_sums(
             table = table.filter(table["eligible"])
             if not len(table):
                 continue
-            scored = score_rows(table, source, forecaster)
+            # Labels in full precision: a batch's are single.
+            labels = np.stack([table[name].to_numpy() for name in task_columns(source.spec, "label")], axis=1)
             groups = advertiser_groups(table["advertiser_id"].to_pylist(), leave_out)
-            positions = np.array([index[name] for name in scored.scenarios])
-            for kind, values in rules(scored.forecasts).items():
+            positions = np.array([index[name] for name in table["scenario_id"].to_pylist()])
+            for kind, values in answer(table).items():
                 sums.add(
                     kind,
                     groups=groups,
                     weeks=np.full(len(table), (day - first).days // 7),
                     scenarios=positions,
                     forecasts=values,
-                    labels=scored.labels,
+                    labels=labels,
                 )
     return sums

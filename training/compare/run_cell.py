@@ -21,7 +21,7 @@ from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
 from training.compare.members import kept_member
-from training.compare.period import period_sums
+from training.compare.period import answers, period_sums
 from training.compare.sums import CellSums
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
@@ -79,9 +79,8 @@ class Fitted:
 def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     """Train the cell's models, or fit its baseline; the test rows are not looked at."""
     torch.set_num_threads(1)
-    manifest = read_manifest(Folder.at(job.dataset), kind="dataset", build_hint="run make compare again")
-    spec = read_spec(Folder.at(job.dataset), manifest)
-    source = Source(location=job.dataset, spec=spec, batch_size=job.config.predict.batch_size)
+    manifest, source = open_dataset(job.dataset, batch_size=job.config.predict.batch_size)
+    spec = source.spec
 
     def fit(config: TrainingConfig) -> Forecaster:
         if job.baseline:
@@ -111,18 +110,27 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     )
 
 
+def open_dataset(dataset: str, *, batch_size: int) -> tuple[Manifest, Source]:
+    """A period's dataset."""
+    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run make compare again")
+    return manifest, Source(location=dataset, spec=read_spec(Folder.at(dataset), manifest), batch_size=batch_size)
+
+
+def test_scenarios(manifest: Manifest) -> tuple[str, ...]:
+    """All that occur in the test rows."""
+    return tuple(sorted(manifest.content["rows_by_scenario"]["test"]))
+
+
 def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[str, str]]:
     """The cell's sums over eligible test rows, and what it took."""
     started = time.monotonic()
     fitted = fit_cell(job, tell)
     test = parquet_files(fitted.manifest, split="test")
-    scenarios = tuple(sorted(fitted.manifest.content["rows_by_scenario"]["test"]))
     sums = period_sums(
         fitted.source,
-        fitted.forecaster,
-        fitted.rules.apply,
+        answers(fitted.source, fitted.forecaster, fitted.rules.apply),
         test,
-        scenarios=scenarios,
+        scenarios=test_scenarios(fitted.manifest),
         leave_out=job.config.evaluation.leave_out,
     )
     return sums, fitted.about | {"seconds": f"{time.monotonic() - started:.1f}"}

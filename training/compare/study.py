@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
 from m2m_model.contracts.errors import UserError
+from training.compare.floor import Floor
 from training.compare.results import CellKey
 from training.compare.search import Range, SearchSection, Trials, overrides
 
@@ -39,11 +40,13 @@ class Period(StrictConfig):
 
 
 class Contender(StrictConfig):
-    """A model of the study: the run's own, changed by ``set``, or a baseline."""
+    """A model of the study: the run's own, changed by ``set``, a baseline, or a synthetic world's floor."""
 
     title: str = ""
     baseline: str = ""
     """A key of ``training.baselines.registry.BASELINES``; empty: the neural model of the run's configuration."""
+    floor: Floor | None = None
+    """Of a run with ``[synthetic]``: the best forecasts that its world allows, which all others are set beside."""
     set: tuple[str, ...] = ()
     """``section.key=value`` overrides of the run."""
     set_dataset: tuple[str, ...] = ()
@@ -147,7 +150,7 @@ class Study(StrictConfig):
         """The contender's trials; None if it takes part in no search."""
         contender = self.contenders[model]
         space: dict[str, Range] = {}
-        if self.search is not None and contender.searched:
+        if self.search is not None and contender.searched and not contender.floor:
             space = self.search.baseline if contender.baseline else self.search.model
         name = contender.like or model
         return Trials(self.search, name, space) if self.search is not None and space else None
@@ -175,6 +178,11 @@ class Study(StrictConfig):
         if len(name) > LONGEST_NAME:
             name = f"{period}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
         return self.study.work / name
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """Contenders that are a floor."""
+        return tuple(name for name, contender in self.contenders.items() if contender.floor)
 
     @property
     def titles(self) -> Mapping[str, str]:

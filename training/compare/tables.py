@@ -49,25 +49,35 @@ def bias(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
     return rows
 
 
-def by_view(resampled: Resampled, views: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Macro averages over the scenarios of each view, with 95 % intervals, each metric of the forecast aimed at it."""
+def by_view(
+    resampled: Resampled, views: Mapping[str, Sequence[str]], *, over: str | None = None
+) -> list[dict[str, Any]]:
+    """Macro averages over the scenarios of each view, with 95 % intervals, each metric of the forecast aimed at it.
+
+    ``over``: of this model the multiple, in the same resamples.
+    """
     rows = []
     for model in resampled.results.models:
         for metric, forecast in AIMED.items():
             for view, scenarios in views.items():
                 draws = resampled.over(scenarios, model, forecast, metric)
+                if over is not None:
+                    draws = draws / resampled.over(scenarios, over, forecast, metric)
                 low, high = np.nanquantile(draws[1:], (ALPHA / 2, 1 - ALPHA / 2))
                 about = {"model": model, "forecast": forecast, "seeds": resampled.results.seed_count(model)}
                 rows.append(about | {"view": view, "metric": metric, "value": draws[0], "low": low, "high": high})
     return rows
 
 
-def paired(resampled: Resampled, best: str) -> list[Comparison]:
-    """The best model against each other one, in every forecast that both have, cell by cell and overall."""
+def paired(resampled: Resampled, best: str, *, besides: Sequence[str] = ()) -> list[Comparison]:
+    """The best model against each other one, in every forecast that both have, cell by cell and overall.
+
+    ``besides``: what is no rival, a floor.
+    """
     return [
         comparison
         for other in resampled.results.models
-        if other != best
+        if other not in (best, *besides)
         for forecast in resampled.forecasts(best)
         if forecast in resampled.forecasts(other)
         for metric in METRICS

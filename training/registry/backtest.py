@@ -13,7 +13,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, Manifest, read_manifest
 from training.checkpoint import LoadedModel
 from training.compare.intervals import Resamples, compare, macro, resampled_metric
-from training.compare.period import period_sums
+from training.compare.period import answers, period_sums
 from training.compare.sums import SUMS, CellSums
 from training.config import PredictConfig
 from training.predict import parquet_files
@@ -89,7 +89,7 @@ def backtest(model: LoadedModel, dataset: str, config: PredictConfig) -> CellSum
     forecaster = ModelForecaster(model.module, config.precision)
     entries = parquet_files(manifest, split="test")
     scenarios = tuple(sorted(manifest.content["rows_by_scenario"]["test"]))
-    return period_sums(source, forecaster, model.rules.apply, entries, scenarios=scenarios)
+    return period_sums(source, answers(source, forecaster, model.rules.apply), entries, scenarios=scenarios)
 
 
 def judge(candidate: CellSums, promoted: CellSums, config: RegistryConfig, *, origins: int) -> Verdict:
