@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _trials(study: Study, section: SearchSection, model: str) -> None:
     contender = study.contenders.get(model)
-    if contender is None or (trials := study.trials(model)) is None:
-        known = [name for name in study.contenders if study.trials(name)]
+    if contender is None or contender.like or (trials := study.trials(model)) is None:
+        known = [name for name in study.contenders if study.trials(name) and not study.contenders[name].like]
         raise UserError(f"--model must be among {known}, however: {model!r}")
     folder, build = study.search_dataset(section, model)
     while not trials.finished:

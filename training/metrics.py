@@ -29,7 +29,8 @@ class MetricRow:
     """One line of the metrics table.
 
     ``overall`` as scenario or task is the macro average over cells; its ``n`` is the sum over them. ``nmae`` of a cell
-    without any label mass is NaN: such cells are left out of the macro NMAE and counted in ``left_out``.
+    without any label mass is NaN: such cells are left out of the macro NMAE and counted in ``left_out``. ``smape`` is
+    NaN, and left out, where a rate has no row with exposure.
     """
 
     model: str
@@ -148,6 +149,7 @@ def smape_terms(forecasts: Float[np.ndarray, "*N"], labels: Float[np.ndarray, "*
 
 def _macro(cells: Sequence[MetricRow], *, scenario: str, task: str) -> MetricRow:
     defined = [cell.nmae for cell in cells if not math.isnan(cell.nmae)]
+    exposed = [cell.smape for cell in cells if not math.isnan(cell.smape)]
     return MetricRow(
         model=cells[0].model,
         segment=cells[0].segment,
@@ -155,7 +157,7 @@ def _macro(cells: Sequence[MetricRow], *, scenario: str, task: str) -> MetricRow
         task=task,
         forecast=cells[0].forecast,
         nmae=math.fsum(defined) / len(defined) if defined else math.nan,
-        smape=math.fsum(cell.smape for cell in cells) / len(cells),
+        smape=math.fsum(exposed) / len(exposed) if exposed else math.nan,
         n=sum(cell.n for cell in cells),
         left_out=len(cells) - len(defined),
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS, QUANTILES, dataset_schema, forecast_names, prediction_schema
-from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.contracts.spec import DatasetSpec, exposure_columns, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, damaged_file, data_path, first_line
 from m2m_model.model import Model
 from training.allocator import keep_freed_memory
@@ -129,17 +129,27 @@ class Scored:
 
 def score_rows(table: pa.Table, source: Source, forecaster: Forecaster) -> Scored:
     """Score one table of dataset rows, which carry labels."""
-    batch = source.batch(table)
-    # Labels in full precision: the batch's are single.
-    labels = np.stack([table[name].to_numpy() for name in task_columns(source.spec, "label")], axis=1)
     return Scored(
         scenarios=table["scenario_id"].to_numpy().astype(str),
         eligible=table["eligible"].to_numpy(),
         active_days=table["active_days"].to_numpy(),
-        labels=labels,
-        exposures=batch.exposure.double().numpy(),
-        forecasts=forecaster(batch),
+        labels=row_labels(table, source.spec),
+        exposures=row_exposures(table, source.spec),
+        forecasts=forecaster(source.batch(table)),
     )
+
+
+def row_labels(table: pa.Table, spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
+    """In full precision: a batch's are single."""
+    return np.stack([table[name].to_numpy() for name in task_columns(spec, "label")], axis=1)
+
+
+def row_exposures(table: pa.Table, spec: DatasetSpec) -> Float[np.ndarray, "N M"]:
+    """What rates are per, 1 of other tasks."""
+    exposures = np.ones((len(table), len(spec.tasks)))
+    for index, name in exposure_columns(spec).items():
+        exposures[:, index] = table[name].to_numpy()
+    return exposures
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from training.compare.intervals import Resamples, compare, holm, macro, resampled_metric
+from m2m_model.contracts.errors import UserError
+from training.compare.intervals import Resamples, bootstrap_weights, compare, holm, macro, resampled_metric
 from training.compare.results import CellKey, Resampled, Results, load_cell, save_cell
 from training.compare.sums import GROUPS, LEFT_OUT, SUMS, CellSums, advertiser_groups
 from training.metrics import OVERALL, MetricSums
@@ -54,8 +55,7 @@ def test_resampled_metric_is_the_weighted_ratio() -> None:
     cells = [random_cell(seed, rows=300) for seed in range(3)]
     draws = Resamples.draw(np.random.default_rng(1), resamples=4, weeks=WEEKS)
     fast = resampled_metric(cells, "point", "nmae", draws, np.random.default_rng(5))
-    seeds = np.random.default_rng(5).multinomial(3, np.full(3, 1 / 3), size=4) / 3
-    seeds[0] = 1 / 3
+    seeds = bootstrap_weights(np.random.default_rng(5), 3, resamples=4) / 3
     for r in range(4):
         above, below = np.zeros((2, 2)), np.zeros((2, 2))
         for g in range(GROUPS):
@@ -121,6 +121,60 @@ def test_intervals_cover_the_true_difference() -> None:
         _, low, high, _ = compare(*values)
         excluded += not low[0, 0] <= 0 <= high[0, 0]
     assert excluded <= 6  # of 60; 95 % intervals are expected to miss 3, product weights make them wider
+
+
+def test_weights_have_the_variance_of_a_mean_even_of_few_units() -> None:
+    values = np.array([1.0, 4.0, 2.0, 9.0])
+    weights = bootstrap_weights(np.random.default_rng(0), 4, resamples=20_000)
+    np.testing.assert_array_equal(weights[0], 1)
+    means = weights[1:] @ values / 4
+    assert means.mean() == pytest.approx(values.mean(), rel=0.01)
+    assert means.var() == pytest.approx(values.var(ddof=1) / 4, rel=0.03)
+    np.testing.assert_array_equal(bootstrap_weights(np.random.default_rng(0), 1, resamples=3), 1)
+
+
+def test_what_is_lasting_in_an_advertiser_does_not_average_out_over_periods() -> None:
+    """The same difference per advertiser group in both periods: two periods tell no more than one."""
+    random = np.random.default_rng(5)
+    lasting = random.normal(0, 1.0, (GROUPS + 1, 1, 1, 1))
+    cells = {}
+    for model, effect in (("a", 0.0), ("b", lasting)):
+        for period in ("p1", "p2"):
+            cell = CellSums(scenarios=("a",), tasks=("t",), weeks=4)
+            cell.forecasts["point"] = np.full((len(SUMS), GROUPS + 1, 4, 1, 1), 20.0)
+            cell.forecasts["point"][SUMS.index("absolute_error")] += effect
+            cells[CellKey(model=model, period=period, seed=0)] = cell
+    results = Results(planned=tuple(cells), cells=cells)
+    widths = []
+    for periods in (("p1",), ("p1", "p2")):
+        view = Resampled.of(results, resamples=2000, periods=periods)
+        row = next(r for r in view.compare("a", "b", "point", "nmae") if r.scenario == r.task == OVERALL)
+        widths.append(row.high - row.low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
+def test_cells_of_other_rows_are_not_compared() -> None:
+    cells = {CellKey(model=m, period="p", seed=0): random_cell(0, rows=rows) for m, rows in (("a", 400), ("b", 500))}
+    with pytest.raises(UserError, match="must be of the same test rows"):
+        Resampled.of(Results(planned=tuple(cells), cells=cells))
+
+
+def test_errors_of_rates_count_by_their_exposure() -> None:
+    cell = CellSums(scenarios=("a",), tasks=("ctr",), weeks=1)
+    zero = np.zeros(3, int)
+    cell.add(
+        "point",
+        groups=zero,
+        weeks=zero,
+        scenarios=zero,
+        forecasts=np.array([[0.5], [0.2], [0.9]]),
+        labels=np.array([[0.1], [0.1], [0.0]]),
+        exposures=np.array([[10.0], [30.0], [0.0]]),
+    )
+    sums = dict(zip(SUMS, cell.forecasts["point"][:, 0, 0, 0, 0], strict=True))
+    assert sums["absolute_error"] == pytest.approx(10 * 0.4 + 30 * 0.1)
+    assert sums["label"] == pytest.approx(4.0)
+    assert sums["rows"] == 2
 
 
 def test_holm_by_hand() -> None:

@@ -82,4 +82,3 @@ def test_an_ensemble_is_made_of_the_single_models_of_other_cells(
     for forecast, sums in expected.forecasts.items():
         np.testing.assert_array_equal(found.forecasts[forecast], sums)
     assert again.get("parameters") == about.get("parameters")
-    assert float(again["fit_seconds"]) > 0

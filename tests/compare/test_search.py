@@ -94,7 +94,7 @@ def test_cells_have_the_settings_of_their_search(tmp_path: Path) -> None:
     path.write_text(STUDY.format(folder=tmp_path))
     study = Study.read(path)
     key = CellKey(model="m2m", period="late", seed=3)
-    with pytest.raises(UserError, match=r"m2m has 0 of 2 trials of the study's search: run jobs/search\.py first"):
+    with pytest.raises(UserError, match="must have the trials of the study's search for m2m, however: 0 of 2"):
         study.overrides(key)
     trials = study.trials("m2m")
     assert trials is not None
@@ -102,6 +102,9 @@ def test_cells_have_the_settings_of_their_search(tmp_path: Path) -> None:
         trials.add({"model.view_dim": width}, {"nmae": error, "smape": error, "seconds": 1.0})
     assert study.overrides(key) == ["model.view_dim=32", "model.heads=2", "train.seed=3"]
     assert study.overrides(CellKey(model="mmoe", period="late", seed=3)) == ["model.name=mmoe", "train.seed=3"]
+    everybody = study.study.model_copy(update={"set": ("model.view_dim=4", "train.epochs=1")})
+    of_all = study.model_copy(update={"study": everybody}).overrides(key)
+    assert of_all.index("model.view_dim=4") < of_all.index("model.view_dim=32"), "the last wins: the search's"
     ablated = study.overrides(CellKey(model="ablated", period="late", seed=3))
     assert ablated == ["model.view_dim=32", "model.meta_tower=none", "train.seed=3"]
     assert study.trials("last_week") is None  # the study gives baselines no space

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from training.compare.data_exhibits import data_markdown
 from training.compare.figures import overall_bars, sensitivity
+from training.compare.intervals import interval
 from training.compare.results import Resampled, Results
 from training.compare.study import Study
 from training.compare.tables import (
@@ -47,8 +46,8 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     (folder / f"{study.study.table}.csv").write_text(to_csv(TABLE4_COLUMNS, rows))
     biases = [row for name, view in resampled.items() for row in bias(view, periods=name)]
     (folder / "bias.csv").write_text(to_csv(BIAS_COLUMNS, biases))
-    comparisons = paired(resampled["all"], study.study.best, besides=study.floors)
-    (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons))
+    comparisons = {name: paired(view, study.study.best, besides=study.floors) for name, view in resampled.items()}
+    (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons["all"]))
     figure = overall_bars(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
     (folder / "overall.svg").write_text(figure)
     page = [
@@ -56,6 +55,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         f"{results.completeness}. Made by `python jobs/exhibits.py`; periods: "
         + ", ".join(f"{name} (test {p.test[0]} .. {p.test[1]})" for name, p in study.periods.items())
         + ". NMAE is given for the `point` forecast, SMAPE for the `smape` forecast, both also for the others.",
+        *_cautions(study, results),
         "![overall errors](overall.svg)",
     ]
     titles = {
@@ -65,8 +65,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     }
     for name, view in resampled.items():
         page += [f"## {titles[name]}", overall_markdown(table4(view, periods=name), study.titles)]
-        comparisons = paired(view, study.study.best, besides=study.floors)
-        found = [v for v in verdicts(comparisons) if AIMED[v.metric] == v.forecast]
+        found = [v for v in verdicts(comparisons[name]) if AIMED[v.metric] == v.forecast]
         best = study.titles[study.study.best]
         page += [f"{best} minus the other, negative is better for {best}:", verdict_markdown(found, study.titles)]
     if views := by_view(resampled["all"], study.study.views):
@@ -92,6 +91,26 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     return target
 
 
+def _cautions(study: Study, results: Results) -> list[str]:
+    """What a reader must know of these tables."""
+    weeks = sorted({results.weeks(period) for period in results.periods})
+    weeks_said = ", ".join(map(str, weeks))
+    said = [
+        f"Intervals resample advertisers, the weeks of a period ({weeks_said}) and seeds; those of contenders with one "
+        "seed know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals and "
+        "cells won or lost are not. A tie is a difference that is not shown."
+    ]
+    if seen := study.seen_by_the_search:
+        said.append(
+            "Settings were chosen by trials whose training and validation days reach into the test of "
+            f"{', '.join(seen)}: as many for all contenders, but not out of sample there."
+        )
+    if results.incomplete:
+        missing = ", ".join(study.titles[name] for name in results.incomplete)
+        said.append(f"Left out, without a cell in some period: {missing}.")
+    return said
+
+
 Curves = dict[str, Sequence[tuple[float, float, float, float]]]
 
 
@@ -104,7 +123,7 @@ def _curves(study: Study, resampled: Resampled) -> dict[Metric, Curves]:
         points: dict[str, list[tuple[float, float, float, float]]] = {}
         for model, parameter, value in swept:
             draws = resampled.values[model, forecast, metric][:, -1, -1]
-            low, high = np.quantile(draws[1:], (0.025, 0.975))
+            low, high = interval(draws)
             points.setdefault(parameter, []).append((value, float(draws[0]), float(low), float(high)))
         curves[metric] = {parameter: sorted(found) for parameter, found in points.items()}
     return curves

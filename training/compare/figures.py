@@ -6,12 +6,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.compare.intervals import METRICS
+from training.compare.intervals import METRICS, interval
 from training.compare.results import Resampled
 from training.metrics import Metric
 from training.report.plots import PALETTE, STYLE, to_svg
-
-LEVEL = (0.025, 0.975)
 
 
 def overall_bars(resampled: Resampled, *, forecasts: Mapping[Metric, str], best: str, titles: Mapping[str, str]) -> str:
@@ -28,15 +26,13 @@ def overall_bars(resampled: Resampled, *, forecasts: Mapping[Metric, str], best:
             draws = {m: resampled.values[m, kind, metric][:, -1, -1] for m in models if kind in resampled.forecasts(m)}
             order = sorted(draws, key=lambda model: -draws[model][0])
             for position, model in enumerate(order):
-                low, high = np.quantile(draws[model][1:], LEVEL)
+                low, high = interval(draws[model])
                 colour = PALETTE[0] if model == best else PALETTE[4]
                 axis.barh(position, draws[model][0], color=colour, height=0.7)
                 axis.plot([low, high], [position, position], color="#222b36", linewidth=1.2)
                 axis.text(high, position, f"  {draws[model][0]:.3f}", va="center", fontsize=8.5)
             axis.set_yticks(range(len(order)), [titles.get(model, model) for model in order])
-            axis.set_xlim(
-                0.9 * min(d[0] for d in draws.values()), 1.08 * max(np.quantile(d, 0.975) for d in draws.values())
-            )
+            axis.set_xlim(0.9 * min(d[0] for d in draws.values()), 1.08 * max(interval(d)[1] for d in draws.values()))
             axis.set_xlabel(f"{metric.upper()}, {kind} forecast (axis not from 0)")
             axis.grid(visible=False, axis="y")
         return to_svg(figure)

@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS
-from training.compare.period import period_sums
-from training.compare.run_cell import open_dataset, test_scenarios
+from training.compare.period import period_sums, scenarios_of_test
+from training.compare.run_cell import open_dataset
 from training.compare.sums import CellSums
 from training.predict import parquet_files
 
@@ -67,4 +67,4 @@ def floor_sums(dataset: str, truth: Path, floor: Floor, *, batch_size: int, leav
     manifest, source = open_dataset(dataset, batch_size=batch_size)
     best = Truth.read(truth, floor, source.spec.task_names)
     entries = parquet_files(manifest, split="test")
-    return period_sums(source, best, entries, scenarios=test_scenarios(manifest), leave_out=leave_out)
+    return period_sums(source, best, entries, scenarios=scenarios_of_test(manifest), leave_out=leave_out)

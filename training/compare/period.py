@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from m2m_model.contracts.spec import task_columns
-from m2m_model.contracts.store import FileEntry
+from m2m_model.contracts.store import FileEntry, Manifest
 from training.compare.sums import CellSums, advertiser_groups
 from training.forecast import Forecasts
-from training.scoring import Forecaster, Source
+from training.scoring import Forecaster, Source, row_exposures, row_labels
 
 Answer = Callable[[pa.Table], Mapping[str, Float[np.ndarray, "N M"]]]
 """Dataset rows -> their forecasts by kind (``mean``, ``point``, ``smape``)."""
@@ -27,6 +26,11 @@ def answers(
     return lambda table: rules(forecaster(source.batch(table)))
 
 
+def scenarios_of_test(manifest: Manifest) -> tuple[str, ...]:
+    """All scenarios that occur in a dataset's test rows."""
+    return tuple(sorted(manifest.content["rows_by_scenario"]["test"]))
+
+
 def period_sums(
     source: Source,
     answer: Answer,
@@ -37,19 +41,19 @@ def period_sums(
 ) -> CellSums:
     """Sums over the eligible rows of ``entries``, the files of a test split; ``scenarios``: all that occur in them.
 
-    Advertisers of ``leave_out`` are summed up apart.
+    Advertisers of ``leave_out`` are summed up apart; binary tasks have no NMAE and are left out.
     """
     days = [datetime.date.fromisoformat(entry.partition["dt"]) for entry in entries]
     first, last = min(days), max(days)
     index = {scenario: position for position, scenario in enumerate(scenarios)}
-    sums = CellSums(scenarios=scenarios, tasks=source.spec.task_names, weeks=(last - first).days // 7 + 1)
+    numbers = np.array([task.kind != "binary" for task in source.spec.tasks])
+    tasks = tuple(task.name for task in source.spec.tasks if task.kind != "binary")
+    sums = CellSums(scenarios=scenarios, tasks=tasks, weeks=(last - first).days // 7 + 1)
     for entry, day in zip(entries, days, strict=True):
         for table in source.tables(entry):
             table = table.filter(table["eligible"])
             if not len(table):
                 continue
-            # Labels in full precision: a batch's are single.
-            labels = np.stack([table[name].to_numpy() for name in task_columns(source.spec, "label")], axis=1)
             groups = advertiser_groups(table["advertiser_id"].to_pylist(), leave_out)
             positions = np.array([index[name] for name in table["scenario_id"].to_pylist()])
             for kind, values in answer(table).items():
@@ -58,7 +62,8 @@ def period_sums(
                     groups=groups,
                     weeks=np.full(len(table), (day - first).days // 7),
                     scenarios=positions,
-                    forecasts=values,
-                    labels=labels,
+                    forecasts=values[:, numbers],
+                    labels=row_labels(table, source.spec)[:, numbers],
+                    exposures=row_exposures(table, source.spec)[:, numbers],
                 )
     return sums

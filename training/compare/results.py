@@ -91,6 +91,26 @@ class Results:
         """Seeds in the period that has fewest."""
         return min(len(self.seeds(model, period)) for period in self.periods)
 
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Models that are planned and have no cell yet in some period."""
+        return tuple(name for name in dict.fromkeys(key.model for key in self.planned) if name not in self.models)
+
+    def weeks(self, period: str) -> int:
+        """Weeks of a period's test rows.
+
+        Raises:
+            UserError: its cells are not of the same test rows, so that they cannot be compared.
+        """
+        (first, *others) = [(key, cell) for key, cell in self.cells.items() if key.period == period]
+        for key, cell in others:
+            if not cell.same_rows(first[1]):
+                raise UserError(
+                    f"all cells of period {period} must be of the same test rows, however: those of {first[0].model}/"
+                    f"{first[0].seed} and {key.model}/{key.seed} differ; remove those of another dataset"
+                )
+        return first[1].weeks
+
     def shape(self) -> CellSums:
         """Any cell: scenarios and tasks are the same in all."""
         if not self.cells:
@@ -118,15 +138,22 @@ class Resampled:
         periods: Sequence[str] = (),
         without_left_out: bool = False,
     ) -> "Resampled":
-        """``periods``: default all. ``without_left_out``: without the advertisers of ``evaluation.leave_out``."""
+        """``periods``: default all. ``without_left_out``: without the advertisers of ``evaluation.leave_out``.
+
+        Raises:
+            UserError: no model has a cell in every period yet, or cells of a period are of other test rows.
+        """
+        if not results.models:
+            raise UserError("the study has no contender with a cell in every period yet: run make compare first")
         periods = tuple(periods) or results.periods
         with_left_out = results.shape().has_left_out and not without_left_out
-        draws = {}
-        for number, period in enumerate(periods):
-            weeks = {cell.weeks for model in results.models for cell in results.seeds(model, period)}
-            (week_count,) = weeks
-            random = np.random.default_rng([seed, number])
-            draws[period] = Resamples.draw(random, resamples=resamples, weeks=week_count, with_left_out=with_left_out)
+        everybody = Resamples.draw(
+            np.random.default_rng(seed), resamples=resamples, weeks=1, with_left_out=with_left_out
+        )
+        draws = {
+            period: everybody.of_other_weeks(np.random.default_rng([seed, number]), results.weeks(period))
+            for number, period in enumerate(periods)
+        }
         values = {}
         for number, model in enumerate(results.models):
             forecasts = [set(cell.forecasts) for period in periods for cell in results.seeds(model, period)]
@@ -167,18 +194,15 @@ class Resampled:
         average: Float[np.ndarray, R] = np.nanmean(cells, axis=(1, 2))
         return average
 
-    def bias(self, model: str, forecast: str) -> Float[np.ndarray, "S1 M1"]:
-        """Sum of forecasts over sum of labels, minus 1, over seeds and periods; a last row and column for totals."""
+    def bias(self, model: str, forecast: str) -> Float[np.ndarray, "S1 M"]:
+        """Sum of forecasts over sum of labels, minus 1, over seeds and periods; a last row for all scenarios."""
         totals = []
         for period, draws in self.draws.items():
             first = Resamples(groups=draws.groups[:1], weeks=draws.weeks[:1])
             cells = np.stack([cell.forecasts[forecast] for cell in self.results.seeds(model, period)])
             totals.append(first.total(cells[:, [SUMS.index("forecasts"), SUMS.index("label")]])[0].mean(axis=0))
-        forecasts, labels = (np.pad(part, ((0, 1), (0, 1))) for part in np.sum(totals, axis=0))
-        for total in (forecasts, labels):
-            total[:, -1] = total.sum(axis=1)
-            total[-1] = total.sum(axis=0)
-        ratio: Float[np.ndarray, "S1 M1"] = np.full_like(forecasts, np.nan)
+        forecasts, labels = (np.vstack([part, part.sum(axis=0)]) for part in np.sum(totals, axis=0))
+        ratio: Float[np.ndarray, "S1 M"] = np.full_like(forecasts, np.nan)
         np.divide(forecasts, labels, out=ratio, where=labels > 0)
         return ratio - 1
 

@@ -21,7 +21,7 @@ from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.registry import BASELINES
 from training.compare.members import kept_member
-from training.compare.period import answers, period_sums
+from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import CellSums
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
@@ -30,6 +30,7 @@ from training.loop import Event, Loop, task_weights
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.predict import parquet_files, read_spec
 from training.readers.registry import open_reader
+from training.row_sums import RowSums
 from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source
 
 
@@ -98,11 +99,9 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
         about["parameters"] = str(parameter_count(members[0].forecaster.module))
     rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
     rules = fit_rules(rows.forecasts, rows.labels, rows.exposures, rows.scenarios, rows.eligible, spec)
-    sums = {kind: MetricSums(tasks=spec.task_names) for kind in AIMED.values()}
-    for kind, total in sums.items():
-        forecasts = rules.apply(rows.forecasts)[kind]
-        total.add(rows.scenarios, rows.eligible, rows.active_days, forecasts, rows.labels, exposures=rows.exposures)
-    validation: dict[str, float] = {m: getattr(_overall(sums[kind]), m) for m, kind in AIMED.items()}
+    sums = RowSums.empty(spec)
+    sums.add(rows, rules, left_out=None)
+    validation: dict[str, float] = {m: getattr(_overall(sums.errors[kind]), m) for m, kind in AIMED.items()}
     about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
     about |= {f"validation_{metric}": repr(value) for metric, value in validation.items()}
     return Fitted(
@@ -116,11 +115,6 @@ def open_dataset(dataset: str, *, batch_size: int) -> tuple[Manifest, Source]:
     return manifest, Source(location=dataset, spec=read_spec(Folder.at(dataset), manifest), batch_size=batch_size)
 
 
-def test_scenarios(manifest: Manifest) -> tuple[str, ...]:
-    """All that occur in the test rows."""
-    return tuple(sorted(manifest.content["rows_by_scenario"]["test"]))
-
-
 def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[str, str]]:
     """The cell's sums over eligible test rows, and what it took."""
     started = time.monotonic()
@@ -130,7 +124,7 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
         fitted.source,
         answers(fitted.source, fitted.forecaster, fitted.rules.apply),
         test,
-        scenarios=test_scenarios(fitted.manifest),
+        scenarios=scenarios_of_test(fitted.manifest),
         leave_out=job.config.evaluation.leave_out,
     )
     return sums, fitted.about | {"seconds": f"{time.monotonic() - started:.1f}"}

@@ -1,8 +1,9 @@
 """The same budgeted search of hyperparameters for every contender of a study, on validation rows alone.
 
 Each contender gets as many trials as any other of its kind, over the same space. Trials are proposed by Optuna's TPE
-sampler, which is seeded with the number of the trial, so that a search that was interrupted goes on as if it had not
-been. A trial is judged by the sum of both metrics, each of the forecast that is aimed at it.
+sampler, which draws the first ten at random. It is seeded with the number of the trial, so that a search that was
+interrupted goes on as if it had not been, and contenders have the same first ten. A trial is judged by the sum of both
+metrics, each of the forecast that is aimed at it.
 """
 
 import csv
@@ -97,7 +98,7 @@ class Trials:
     @property
     def best(self) -> dict[str, Setting]:
         """The settings of the best trial."""
-        row = min(self.rows, key=objective)
+        row = min(self.rows[: self.section.trials], key=objective)
         return {key: row[key] for key in self.space}
 
     def _typed(self, row: Mapping[str, str]) -> dict[str, Any]:

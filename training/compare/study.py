@@ -33,11 +33,6 @@ class Period(StrictConfig):
         """``--set`` arguments that give a run this split."""
         return [f"split.{name}=[{', '.join(map(str, days))}]" for name, days in self if isinstance(days, tuple)]
 
-    @property
-    def weeks(self) -> int:
-        """Weeks that the test days lie in, counted from its first."""
-        return (self.test[1] - self.test[0]).days // 7 + 1
-
 
 class Contender(StrictConfig):
     """A model of the study: the run's own, changed by ``set``, a baseline, or a synthetic world's floor."""
@@ -141,10 +136,11 @@ class Study(StrictConfig):
             if not trials.finished:
                 done = f"{len(trials.rows)} of {trials.section.trials}"
                 raise UserError(
-                    f"{contender.like or key.model} has {done} trials of the study's search: run jobs/search.py first"
+                    f"{trials.path} must have the trials of the study's search for {key.model}, however: {done}; run "
+                    "jobs/search.py with the study that has this contender itself"
                 )
             searched = overrides(trials.best)
-        return [*searched, *self.study.set, *contender.set, *self._set_dataset(key.model), f"train.seed={key.seed}"]
+        return [*self.study.set, *searched, *contender.set, *self._set_dataset(key.model), f"train.seed={key.seed}"]
 
     def trials(self, model: str) -> Trials | None:
         """The contender's trials; None if it takes part in no search."""
@@ -178,6 +174,15 @@ class Study(StrictConfig):
         if len(name) > LONGEST_NAME:
             name = f"{period}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
         return self.study.work / name
+
+    @property
+    def seen_by_the_search(self) -> tuple[str, ...]:
+        """Periods with test days among those that the search's trials were trained or judged on."""
+        if self.search is None:
+            return ()
+        searched = self.periods[self.search.period]
+        first, last = searched.train[0], searched.validation[1]
+        return tuple(name for name, p in self.periods.items() if p.test[0] <= last and p.test[1] >= first)
 
     @property
     def floors(self) -> tuple[str, ...]:

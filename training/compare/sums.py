@@ -49,11 +49,19 @@ class CellSums:
         scenarios: Int[np.ndarray, "N"],
         forecasts: Float[np.ndarray, "N M"],
         labels: Float[np.ndarray, "N M"],
+        exposures: Float[np.ndarray, "N M"] | None = None,
     ) -> None:
-        """Add rows; ``scenarios`` are positions in ``self.scenarios``, ``weeks`` count from the period's first."""
+        """Add rows; ``scenarios`` are positions in ``self.scenarios``, ``weeks`` count from the period's first.
+
+        ``exposures``: what rates are per, 1 of other tasks; errors and labels count as often, rows without none at all.
+        """
         shape = (GROUPS + 1, self.weeks, len(self.scenarios))
         cells = np.ravel_multi_index((groups, weeks, scenarios), shape)
-        terms = (np.abs(forecasts - labels), labels, smape_terms(forecasts, labels), np.ones(labels.shape), forecasts)
+        if exposures is None:
+            exposures = np.ones(labels.shape)
+        exposed = exposures > 0
+        errors, smapes = exposures * np.abs(forecasts - labels), exposed * smape_terms(forecasts, labels)
+        terms = (errors, exposures * labels, smapes, exposed.astype(float), exposures * forecasts)
         total = self.forecasts.setdefault(forecast, np.zeros((len(SUMS), *shape, len(self.tasks))))
         for position, term in enumerate(terms):
             for task in range(len(self.tasks)):
@@ -89,6 +97,15 @@ class CellSums:
                 sums[(position, *(axis[rows] for axis in index))] = table[name].to_numpy()[rows]
             cell.forecasts[str(forecast)] = sums
         return cell
+
+    def same_rows(self, other: "CellSums") -> bool:
+        """Whether both are of the same test rows: their numbers of rows and sums of labels agree, block by block."""
+        a, b = (next(iter(cell.forecasts.values())) for cell in (self, other))
+        return (
+            (self.scenarios, self.tasks) == (other.scenarios, other.tasks)
+            and a.shape == b.shape
+            and all(np.allclose(a[SUMS.index(part)], b[SUMS.index(part)]) for part in ("rows", "label"))
+        )
 
     @property
     def has_left_out(self) -> bool:

@@ -7,13 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from training.compare.intervals import METRICS, Comparison, holm
+from training.compare.intervals import LEVEL, METRICS, Comparison, holm, interval
 from training.compare.results import Resampled
 from training.metrics import AIMED, OVERALL, Metric
 
-ALPHA = 0.05
 TABLE4_COLUMNS = ("model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods")
 BIAS_COLUMNS = ("model", "forecast", "scenario", "task", "bias", "seeds", "periods")
 VIEW_COLUMNS = ("model", "forecast", "view", "metric", "value", "low", "high", "seeds")
@@ -36,14 +33,14 @@ def table4(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
 
 
 def bias(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
-    """How far the sum of forecasts is from that of labels, by scenario and task and in total."""
+    """How far the sum of forecasts is from that of labels, by scenario and task and over all scenarios."""
     shape, rows = resampled.results.shape(), []
     for model in resampled.results.models:
         about = {"model": model, "seeds": resampled.results.seed_count(model), "periods": periods}
         for forecast in resampled.forecasts(model):
             found = resampled.bias(model, forecast)
             for i, scenario in enumerate((*shape.scenarios, OVERALL)):
-                for j, task in enumerate((*shape.tasks, OVERALL)):
+                for j, task in enumerate(shape.tasks):
                     cell = {"forecast": forecast, "scenario": scenario, "task": task, "bias": float(found[i, j])}
                     rows.append(about | cell)
     return rows
@@ -63,9 +60,11 @@ def by_view(
                 draws = resampled.over(scenarios, model, forecast, metric)
                 if over is not None:
                     draws = draws / resampled.over(scenarios, over, forecast, metric)
-                low, high = np.nanquantile(draws[1:], (ALPHA / 2, 1 - ALPHA / 2))
+                low, high = (float(bound) for bound in interval(draws))
                 about = {"model": model, "forecast": forecast, "seeds": resampled.results.seed_count(model)}
-                rows.append(about | {"view": view, "metric": metric, "value": draws[0], "low": low, "high": high})
+                rows.append(
+                    about | {"view": view, "metric": metric, "value": float(draws[0]), "low": low, "high": high}
+                )
     return rows
 
 
@@ -103,7 +102,7 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        if math.isnan(self.adjusted_p) or self.adjusted_p >= ALPHA:
+        if math.isnan(self.adjusted_p) or self.adjusted_p >= 1 - LEVEL:
             return "tie"
         return "win" if self.difference < 0 else "loss"
 

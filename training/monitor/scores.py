@@ -20,6 +20,7 @@ from training.metrics import HEADLINE, MetricRow, MetricSums, segment_rows
 from training.monitor.calibration import CalibrationSums
 from training.outcomes import CoverageSums, OutcomeSums
 from training.predict import parquet_files, read_spec
+from training.scoring import row_exposures, row_labels
 
 MODEL = "model"
 """Name of what was published, beside the naive forecasts'."""
@@ -62,10 +63,7 @@ class DayScores:
     def add(self, rows: pa.Table) -> None:
         """Add rows that have eligibility, history, forecasts and labels."""
         spec = self.spec
-        labels = _matrix(rows, task_columns(spec, "label"))
-        exposures = np.ones_like(labels)
-        for index, name in exposure_columns(spec).items():
-            exposures[:, index] = rows[name].to_numpy()
+        labels, exposures = row_labels(rows, spec), row_exposures(rows, spec)
         binary = np.array([task.kind == "binary" for task in spec.tasks])
         amounts = np.array([task.kind in AMOUNTS for task in spec.tasks])
         keys = (

@@ -13,7 +13,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, Manifest, read_manifest
 from training.checkpoint import LoadedModel
 from training.compare.intervals import Resamples, compare, macro, resampled_metric
-from training.compare.period import answers, period_sums
+from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import SUMS, CellSums
 from training.config import PredictConfig
 from training.predict import parquet_files
@@ -88,8 +88,9 @@ def backtest(model: LoadedModel, dataset: str, config: PredictConfig) -> CellSum
     source = Source(location=dataset, spec=model.spec, batch_size=config.batch_size)
     forecaster = ModelForecaster(model.module, config.precision)
     entries = parquet_files(manifest, split="test")
-    scenarios = tuple(sorted(manifest.content["rows_by_scenario"]["test"]))
-    return period_sums(source, answers(source, forecaster, model.rules.apply), entries, scenarios=scenarios)
+    return period_sums(
+        source, answers(source, forecaster, model.rules.apply), entries, scenarios=scenarios_of_test(manifest)
+    )
 
 
 def judge(candidate: CellSums, promoted: CellSums, config: RegistryConfig, *, origins: int) -> Verdict:
@@ -99,13 +100,7 @@ def judge(candidate: CellSums, promoted: CellSums, config: RegistryConfig, *, or
         UserError: they were not tested on the same rows, or no test label is positive.
     """
     forecast = config.forecast
-    a, b = candidate.forecasts[forecast], promoted.forecasts[forecast]
-    rows, labels = SUMS.index("rows"), SUMS.index("label")
-    if (
-        (candidate.scenarios, candidate.tasks) != (promoted.scenarios, promoted.tasks)
-        or a.shape != b.shape
-        or not all(np.allclose(a[part], b[part]) for part in (rows, labels))
-    ):
+    if not candidate.same_rows(promoted):
         raise UserError("the models must be tested on the same rows and tasks, however: theirs differ")
     random = np.random.default_rng(SEED)
     resamples = Resamples.draw(random, resamples=config.resamples + 1, weeks=candidate.weeks)
@@ -125,7 +120,7 @@ def judge(candidate: CellSums, promoted: CellSums, config: RegistryConfig, *, or
         high=float(high),
         level=config.level,
         tolerance=config.tolerance,
-        rows=int(a[rows].sum()) // len(candidate.tasks),
+        rows=int(candidate.forecasts[forecast][SUMS.index("rows")].sum()) // len(candidate.tasks),
         origins=origins,
         weeks=candidate.weeks,
     )
