@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from m2m_model.generated import Runs, per_row
+from m2m_model.layers import KNOWLEDGE_SHARE
 
 
 class LearnedUnit(nn.Module):
     """A meta unit without generation: K layers ``h <- sigma(W [h || S~] + b)``, W and b learned, the same for all rows.
 
-    Everything else is as in :class:`m2m_model.meta.MetaUnit`: sizes, inputs and their order.
+    Everything else is as in :class:`m2m_model.meta.MetaUnit`: sizes, inputs and their order, and the size of W, b and
+    of what S~ adds at the start.
 
     Shape:
         h [B, R, D - tail_dim], knowledge [Q, S], tails [N, tail_dim] -> [B, N * R, D]; N = 1 without tails
@@ -26,7 +28,13 @@ class LearnedUnit(nn.Module):
     def __init__(self, *, dim: int, knowledge_dim: int, layers: int, tail_dim: int = 0) -> None:
         super().__init__()
         self.tail_dim = tail_dim
-        self.layers = nn.ModuleList(nn.Linear(dim + knowledge_dim, dim) for _ in range(layers))
+        linears = [nn.Linear(dim + knowledge_dim, dim) for _ in range(layers)]
+        he = math.sqrt(2 / dim)
+        for linear in linears:
+            nn.init.normal_(linear.weight[:, :dim], std=he)
+            nn.init.normal_(linear.weight[:, dim:], std=KNOWLEDGE_SHARE * he / math.sqrt(knowledge_dim))
+            nn.init.zeros_(linear.bias)
+        self.layers = nn.ModuleList(linears)
 
     def forward(
         self,

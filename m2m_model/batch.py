@@ -80,7 +80,7 @@ class Batch:
             performance=ids("performance_ids", [c.size for c in spec.performance], spec.sequence_length),
             profile=ids("profile_ids", [f.size for f in spec.profile], 1).squeeze(1),
             attributes=ids("attribute_ids", [f.size for f in spec.scenario_attributes], 1).squeeze(1),
-            scenario=_tensor(np.asarray(columns["scenario_index"], np.int32)),
+            scenario=ids("scenario_index", [len(spec.scenarios) + 1], 1).flatten().int(),
             eligible=_tensor(np.asarray(columns.get("eligible", np.ones(rows)), bool)),
             dense=_tensor(np.asarray(columns["dense"], np.float32).reshape(rows, spec.dense_size)),
             history=floats(list(task_columns(spec, "history")), spec.history_size),

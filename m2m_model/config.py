@@ -26,7 +26,7 @@ class ModelConfig(StrictConfig):
     meta_layers: int = Field(default=3, ge=1)
     """K"""
     tower_layers: int = Field(default=2, ge=1)
-    """L, layers of each task's tower, in every model."""
+    """L, layers of each task's tower; those of M2M have K generated layers each."""
     share_meta_across_tasks: bool = False
     transformer: bool = True
     meta_attention: Literal["generated", "learned", "none"] = "generated"

@@ -139,7 +139,7 @@ class _ProductAlone(torch.autograd.Function):
 
 
 class _GeneratedProduct(torch.autograd.Function):
-    """See the module docstring. Under autocast all of it is bf16, and gradients are rounded to it once, at the end."""
+    """See the module docstring. Under autocast all of it is bf16; what slices add up to is summed in fp32."""
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
@@ -160,7 +160,7 @@ class _GeneratedProduct(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         h, s, by_s, w = ctx.saved_tensors
         dy = dy.contiguous()
-        dh, ds = torch.empty_like(h), torch.zeros_like(s)
+        dh, ds = torch.empty_like(h), torch.zeros_like(s, dtype=torch.promote_types(s.dtype, torch.float32))
         d_by_s, d_always = torch.empty_like(by_s), by_s.new_empty(by_s.shape[:2])
         groups = [(_grouped(h[rows], keys), _grouped(dy[rows], keys), keys) for rows, keys in _runs(ctx.runs)]
         for (rows, keys), (_, of_dy, _) in zip(_runs(ctx.runs), groups, strict=True):
@@ -172,8 +172,8 @@ class _GeneratedProduct(torch.autograd.Function):
             flat = dw.flatten(1)
             torch.mm(flat.T, s, out=d_by_s[part].flatten(0, 1))
             torch.sum(flat, dim=0, out=d_always[part].flatten())
-            ds.addmm_(flat, by_s[part].flatten(0, 1))
-        return dh, ds, d_by_s, d_always, None
+            ds += flat @ by_s[part].flatten(0, 1)
+        return dh, ds.to(s.dtype), d_by_s, d_always, None
 
 
 def _slices(s: Tensor, by_s: Tensor) -> Iterator[slice]:

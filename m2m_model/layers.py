@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from m2m_model.encoder import EMBEDDING_STD, FeatureEmbedding
 
+KNOWLEDGE_SHARE = 0.1
+"""Initial size of what a unit-variance S~ adds to a weight, relative to the part that is always there."""
+
 GAMMA = 2.0
 """The largest gate; 1 is the middle."""
 

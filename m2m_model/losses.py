@@ -71,6 +71,19 @@ PERFECT: dict[TaskKind, Callable[[Tensor], Tensor]] = {
 """The likelihood's loss of a forecast that is the label: uncertainty weights need losses that end at zero."""
 
 
+NO_WEIGHTS = ("bias", "beta", "gamma", "log_variance")
+"""How names of parameters end that L2 leaves alone."""
+
+
+class TaskWeights(NamedTuple):
+    """lambda_t of eq. 19 in two parts."""
+
+    likelihood: Float[Tensor, "M"]
+    """Brings the likelihoods of tasks of different sizes to one scale; other terms are on one by themselves."""
+    task: Float[Tensor, "M"]
+    """What each task counts, in every term."""
+
+
 class JointLoss:
     """Sum over rows and tasks of ``lambda_t L_t``, without the L2 terms; divide by the rows for eq. 19.
 
@@ -80,9 +93,7 @@ class JointLoss:
         UserError: the loss of the distribution is asked for, and the model has none.
     """
 
-    def __init__(
-        self, model: Model, config: LossConfig, *, weights: Float[Tensor, "M"], statistics: LabelStatistics
-    ) -> None:
+    def __init__(self, model: Model, config: LossConfig, *, weights: TaskWeights, statistics: LabelStatistics) -> None:
         if config.distribution and model.output.bins is None:
             raise UserError("train.loss.distribution needs model.distribution = true, however: it is false")
         self.model, self.config, self.weights = model, config, weights
@@ -98,12 +109,12 @@ class JointLoss:
         if self.model.log_variance is not None:
             log_variance = self.model.log_variance[tasks]
             terms = (terms - self._perfect(batch, tasks)) * (-log_variance).exp() + log_variance
-        return terms.sum()
+        return (terms * self.weights.task[tasks]).sum()
 
     def terms(
         self, parameters: Float[Tensor, "B N P"], batch: Batch, tasks: slice = slice(None)
     ) -> Float[Tensor, "B N"]:
-        """Each row's loss of each task, lambda_t included."""
+        """Each row's loss of each task, before what the task counts."""
         value, labels, config = parameters[..., VALUE], batch.labels[:, tasks], self.config
         terms = self._likelihoods(value, labels, batch, tasks, config.likelihood)
         amounts = self.model.output.amounts[tasks]
@@ -137,7 +148,7 @@ class JointLoss:
         return torch.stack(columns, dim=1)
 
     def _likelihood_weights(self, batch: Batch, index: int, of_amounts: float) -> Tensor:
-        weight = self.weights[index]
+        weight = self.weights.likelihood[index]
         if self.tasks[index].kind in AMOUNTS:
             weight = weight * of_amounts
         return weight * batch.exposure[:, index] / self.mean_exposures[index]
@@ -165,15 +176,15 @@ def cell_weights(statistics: LabelStatistics) -> Float[Tensor, "S M"]:
 def parameter_groups(model: nn.Module) -> ParameterGroups:
     """The parameters of a model that are regularised, each in one group.
 
-    Embeddings and biases are left out: pulling a rare id's vector, or a bias, to zero is no regularisation. So are the
-    log-variances of the losses, which are no weights.
+    Embeddings, biases, and scales and shifts of normalised values are left out: pulling a rare id's vector, a bias or a
+    scale to zero is no regularisation. So are the log-variances of the losses, which are no weights.
     """
     meta = _parameters_of(model, MetaUnit)
-    left_out = {*meta, *_parameters_of(model, (nn.Embedding, SequenceEmbedding))}
+    left_out = {*meta, *_parameters_of(model, (nn.Embedding, SequenceEmbedding, nn.LayerNorm))}
     network = [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter not in left_out and name.rpartition(".")[2] not in ("bias", "log_variance")
+        if parameter not in left_out and not name.endswith(NO_WEIGHTS)
     ]
     return ParameterGroups(tuple(meta), tuple(network))
 

@@ -17,9 +17,7 @@ from torch.nn import functional
 
 from m2m_model.ablations import LearnedUnit
 from m2m_model.generated import Runs, generated_product, per_row
-
-KNOWLEDGE_SHARE = 0.1
-"""Initial size of what a unit-variance S~ adds to a generated weight, relative to the part that is always there."""
+from m2m_model.layers import KNOWLEDGE_SHARE
 
 
 class Generator(nn.Module):

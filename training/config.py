@@ -39,8 +39,8 @@ class TrainConfig(StrictConfig):
     """alpha of eq. 19 for W2, the other weights; embeddings and biases excluded."""
     loss: LossConfig = LossConfig()
     task_weights: dict[str, float] = {}
-    """lambda_t of eq. 19; default: 1 / mean training label of a count or rate, its root of a spend, 1 of a binary task.
-    """
+    """What a task counts beside the others, in every term of the loss; default 1. lambda_t of eq. 19 is this times 1 /
+    mean training label of a count or rate, its root of a spend, 1 of a binary task."""
     early_stopping_patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss after which training stops."""
     checkpoint_every_steps: int = Field(default=500, ge=1)

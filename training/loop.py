@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
+from m2m_model.losses import TaskWeights
 from training.config import TrainConfig
 from training.readers.base import Progress, Reader
 from training.step import TaskByTask, Update, backward_by_task
@@ -246,9 +247,9 @@ class Loop:
         )
 
 
-def task_weights(spec: DatasetSpec, config: TrainConfig) -> Float[Tensor, "M"]:
-    """lambda_t of eq. 19: configured, else what makes the task's loss of the mean forecast about 1 (a task of only
-    zeros gets 1).
+def task_weights(spec: DatasetSpec, config: TrainConfig) -> TaskWeights:
+    """What ``train.task_weights`` says times what makes gradients of log-forecasts of the mean label's size about 1:
+    1 / mean training label of a count or rate, its root of a spend, 1 of a binary task or one of only zeros.
 
     Raises:
         UserError: a weight is configured for a task that the dataset does not have.
@@ -256,5 +257,6 @@ def task_weights(spec: DatasetSpec, config: TrainConfig) -> Float[Tensor, "M"]:
     if unknown := sorted(set(config.task_weights) - set(spec.task_names)):
         raise UserError(f"train.task_weights names {unknown[0]!r}, the dataset's tasks are {list(spec.task_names)}")
     powers = {"count": -1.0, "rate": -1.0, "spend": -0.5, "binary": 0.0}
-    defaults = {t.name: t.mean_label ** powers[t.kind] if t.mean_label > 0 else 1.0 for t in spec.tasks}
-    return torch.tensor([config.task_weights.get(name, default) for name, default in defaults.items()])
+    likelihood = [t.mean_label ** powers[t.kind] if t.mean_label > 0 else 1.0 for t in spec.tasks]
+    counts = [config.task_weights.get(name, 1.0) for name in spec.task_names]
+    return TaskWeights(torch.tensor(likelihood), torch.tensor(counts))

@@ -61,7 +61,7 @@ def backward_by_task(
         update(own)
         for parameter in own:
             parameter.grad = None
-    pairs = [(field, leaf.grad) for field, leaf in zip(trunk, cut, strict=True) if _has_gradient(field)]
+    pairs = [(f, c.grad) for f, c in zip(trunk, cut, strict=True) if _has_gradient(f) and c.grad is not None]
     torch.autograd.backward([field for field, _ in pairs], [gradient for _, gradient in pairs])
     return total
 

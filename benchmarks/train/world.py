@@ -11,7 +11,7 @@ from torch import Tensor
 from m2m_model.batch import Batch
 from m2m_model.config import LossConfig, ModelConfig
 from m2m_model.contracts.spec import ActivitySpec, BucketFeature, DatasetSpec, SequenceColumn, TaskSpec
-from m2m_model.losses import JointLoss, LabelStatistics
+from m2m_model.losses import JointLoss, LabelStatistics, TaskWeights
 from m2m_model.model import Model
 
 SEQUENCE_FEATURES, ATTRIBUTES, BUCKETS = 5, 8, 13
@@ -85,4 +85,4 @@ def paper_loss(model: Model, weights: Float[Tensor, "M"]) -> JointLoss:
     """Eq. 19 with Poisson losses and these lambda_t."""
     tasks = len(model.output.spec.tasks)
     ones = LabelStatistics(rows=1, label_sums=torch.ones(1, tasks), exposure_sums=torch.ones(tasks))
-    return JointLoss(model, LossConfig(), weights=weights, statistics=ones)
+    return JointLoss(model, LossConfig(), weights=TaskWeights(weights, torch.ones(tasks)), statistics=ones)

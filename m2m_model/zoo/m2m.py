@@ -63,18 +63,13 @@ class M2M(nn.Module):
         attention, tower = (UNITS.get(choice) for choice in (config.meta_attention, config.meta_tower))
         alone = not config.share_meta_across_tasks and (attention is not None or tower is not None)
         self.task_groups = [slice(t, t + 1) for t in range(tasks)] if alone else [slice(0, tasks)]
-        id_sizes = knowledge_sizes(config, spec)
-        if not id_sizes:
-            raise UserError(
-                "scenario knowledge needs scenario attributes, profile features or the scenario's id, however: the "
-                "spec has none of the first two and model.scenario_id_embedding is false; set it to true"
-            )
         self.backbone = Backbone(config, spec)
         dim = self.backbone.output_dim
         self.gate = GateNU(config.knowledge_dim + dim, view_dim, dim) if config.feature_gates else None
         self.experts = ExpertViews(dim, experts=config.experts, view_dim=view_dim)
         self.task_views = TaskViews(tasks=tasks, embedding_dim=e, view_dim=view_dim)
-        self.knowledge = ScenarioKnowledge(id_sizes, embedding_dim=e, knowledge_dim=config.knowledge_dim)
+        needed = attention is not None or tower is not None or self.gate is not None
+        self.knowledge = _knowledge(config, spec) if needed else None
 
         sizes = MetaSizes(
             units=len(self.task_groups),
@@ -92,8 +87,11 @@ class M2M(nn.Module):
     def trunk(self, batch: Batch) -> Trunk:
         """What all tasks have in common."""
         keys = group_rows(knowledge_ids(self.config, batch))
-        knowledge = self.knowledge(keys.ids)  # S~, eq. 8
         features: Tensor = self.backbone(batch.select(keys.order))  # F, eq. 5
+        if self.knowledge is not None:
+            knowledge = self.knowledge(keys.ids)  # S~, eq. 8
+        else:
+            knowledge = features.new_zeros(len(keys.ids), 0)
         if self.gate is not None:
             features = self.gate(per_row(knowledge, keys.runs), features) * features
         return Trunk(
@@ -117,3 +115,13 @@ class M2M(nn.Module):
         for part in (self.attention, self.tower):
             if isinstance(part, (MetaAttention, MetaTower)):
                 yield from part.metas[group].parameters()
+
+
+def _knowledge(config: ModelConfig, spec: DatasetSpec) -> ScenarioKnowledge:
+    id_sizes = knowledge_sizes(config, spec)
+    if not id_sizes:
+        raise UserError(
+            "scenario knowledge needs scenario attributes, profile features or the scenario's id, however: the "
+            "spec has none of the first two and model.scenario_id_embedding is false; set it to true"
+        )
+    return ScenarioKnowledge(id_sizes, embedding_dim=config.embedding_dim, knowledge_dim=config.knowledge_dim)

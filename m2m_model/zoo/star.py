@@ -19,10 +19,13 @@ from m2m_model.backbone import Encoder
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.encoder import EMBEDDING_STD
 
 
 class StarLinear(nn.Module):
     """``y_g = (W_g (x) W_gd) x_g + b_g + b_gd`` for a row of domain d, (x) element by element.
+
+    W_gd is held as its deviation from 1, ``domain_weight``, so that L2 and an unseen domain mean W_g itself.
 
     Shape:
         x [B, G, X], domain [B] -> [B, G, Y]
@@ -33,19 +36,19 @@ class StarLinear(nn.Module):
         bound = 1 / math.sqrt(inputs)
         self.weight = nn.Parameter(torch.empty(groups, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(groups, outputs).uniform_(-bound, bound))
-        self.domain_weight = nn.Parameter(torch.ones(domains, groups, inputs, outputs))
+        self.domain_weight = nn.Parameter(torch.zeros(domains, groups, inputs, outputs))
         self.domain_bias = nn.Parameter(torch.zeros(domains, groups, outputs))
 
     def forward(self, x: Float[Tensor, "B G X"], domain: Int[Tensor, "B"]) -> Float[Tensor, "B G Y"]:
         domain = domain.long()
         if torch.compiler.is_exporting():
             # An exported program is the same for all batches and cannot follow how many rows a domain has.
-            y = torch.einsum("bgx,bgxy->bgy", x, self.weight * self.domain_weight[domain])
+            y = torch.einsum("bgx,bgxy->bgy", x, self.weight * (1 + self.domain_weight[domain]))
             return y + self.bias + self.domain_bias[domain]
         order = domain.argsort()
         counts = domain.bincount(minlength=len(self.domain_weight)).tolist()
         pieces = torch.split(x[order].transpose(0, 1), counts, dim=1)  # of each domain [G, B_d, X]
-        products = [piece @ (self.weight * own) for piece, own in zip(pieces, self.domain_weight, strict=True)]
+        products = [piece @ (self.weight * (1 + own)) for piece, own in zip(pieces, self.domain_weight, strict=True)]
         y = torch.cat(products, dim=1).transpose(0, 1)[order.argsort()]
         return y + self.bias + self.domain_bias[domain]
 
@@ -88,6 +91,8 @@ class STAR(nn.Module):
             StarLinear(domains, self.tasks, view_dim, view_dim) for _ in range(config.tower_layers)
         )
         self.domain_embedding = nn.Embedding(domains, config.embedding_dim)
+        nn.init.normal_(self.domain_embedding.weight, std=EMBEDDING_STD)
+        nn.init.zeros_(self.domain_embedding.weight[0])
         self.auxiliary = nn.Linear(dim + config.embedding_dim, view_dim)
 
     def forward(self, batch: Batch) -> Float[Tensor, "B M V"]:

@@ -21,6 +21,7 @@ VARIANTS = [
     {"transformer": False, "pool": "mean"},
     {"meta_attention": "none", "pool": "last"},
     {"meta_tower": "none"},
+    {"meta_attention": "none", "meta_tower": "none"},
     {"meta_attention": "learned", "meta_tower": "learned"},
     {"meta_attention": "learned", "meta_tower": "none", "share_meta_across_tasks": True},
     {"scenario_id_embedding": False},

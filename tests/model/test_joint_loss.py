@@ -11,7 +11,7 @@ from m2m_model.batch import Batch
 from m2m_model.config import LossConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.losses import JointLoss, LabelStatistics, cell_weights, cross_entropy, poisson, tweedie
+from m2m_model.losses import JointLoss, LabelStatistics, TaskWeights, cell_weights, cross_entropy, poisson, tweedie
 from m2m_model.model import Model
 from m2m_model.zoo.registry import build_model
 from tests.model.factories import SMALL, make_batch, make_mixed_spec, make_spec
@@ -33,7 +33,7 @@ def mixed(**fields: Any) -> tuple[DatasetSpec, Model, Batch]:
 
 
 def loss_of(model: Model, **fields: float) -> JointLoss:
-    return JointLoss(model, LossConfig(**fields), weights=WEIGHTS, statistics=STATISTICS)
+    return JointLoss(model, LossConfig(**fields), weights=TaskWeights(WEIGHTS, torch.ones(4)), statistics=STATISTICS)
 
 
 def slow_likelihood(kind: str, z: float, y: float) -> float:
@@ -53,8 +53,23 @@ def test_the_paper_s_loss_is_the_weighted_sum_of_poisson_losses() -> None:
     parameters = model(batch)
     z, y = parameters[..., 0].detach(), batch.labels
     slow = sum(weights[t] * (math.exp(z[i, t]) - y[i, t] * z[i, t]) for i in range(4) for t in range(2))
-    fast = JointLoss(model, LossConfig(), weights=weights, statistics=statistics)(parameters, batch)
+    of_tasks = TaskWeights(weights, torch.ones(2))
+    fast = JointLoss(model, LossConfig(), weights=of_tasks, statistics=statistics)(parameters, batch)
     torch.testing.assert_close(fast, slow)
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_what_a_task_counts_holds_for_all_of_its_terms(uncertain: bool) -> None:
+    _, model, batch = mixed(distribution=True, uncertainty_weights=uncertain)
+    config = LossConfig(likelihood=0.5, l1=1.0, l1_log=0.7, distribution=0.3)
+    parameters = model(batch)
+
+    def loss(*counts: float) -> JointLoss:
+        return JointLoss(model, config, weights=TaskWeights(WEIGHTS, torch.tensor(counts)), statistics=STATISTICS)
+
+    whole = loss(1.0, 3.0, 0.0, 2.0)(parameters, batch)
+    parts = [loss(1.0, 1.0, 1.0, 1.0)(parameters[:, [t]], batch, slice(t, t + 1)) for t in range(4)]
+    torch.testing.assert_close(whole, parts[0] + 3 * parts[1] + 2 * parts[3])
 
 
 def test_each_kind_of_task_has_its_likelihood() -> None:

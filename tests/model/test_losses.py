@@ -10,13 +10,20 @@ from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.history import recent_level
 from m2m_model.losses import parameter_groups
 from m2m_model.output import Output
-from m2m_model.zoo.registry import build_model
+from m2m_model.zoo.registry import MODELS, build_model
 from tests.model.factories import SMALL, make_spec
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"meta_attention": "none"}, {"meta_tower": "none"}, {"transformer": False}, {"uncertainty_weights": True}],
+    [
+        {},
+        {"meta_attention": "none"},
+        {"meta_tower": "none"},
+        {"transformer": False},
+        {"uncertainty_weights": True},
+        {"feature_norm": True},
+    ],
 )
 def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields: dict[str, object]) -> None:
     model = build_model(SMALL.model_copy(update=fields), make_spec())
@@ -26,13 +33,22 @@ def test_eq_19_groups_hold_each_weight_once_without_embeddings_and_biases(fields
     left_out = set(names.values()) - meta - network
     assert len(groups.meta) + len(groups.network) + len(left_out) == len(names)
     assert meta == {name for name in names.values() if "_generator" in name}
-    assert all("embedding" in name or name.endswith((".bias", "log_variance")) for name in left_out)
+    assert all("embedding" in name or "norm." in name or name.endswith((".bias", "log_variance")) for name in left_out)
     assert {
         "output.weight",
         "body.experts.linear.weight",
         "body.knowledge.linear.weight",
         "body.attention.v",
     } <= network
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_l2_leaves_biases_scales_and_shifts_alone(name: str) -> None:
+    model = build_model(SMALL.model_copy(update={"name": name}), make_spec())
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    network = {names[parameter] for parameter in parameter_groups(model).network}
+    assert not {name for name in network if name.endswith(("bias", "beta", "gamma")) or "norm" in name}
+    assert "output.weight" in network
 
 
 def test_log_mean_offset_and_clamps() -> None:

@@ -12,12 +12,12 @@ from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.layers import ExpertViews, GroupedLinear, Towers
-from m2m_model.zoo.cgc import CGC, ExtractionLayer
+from m2m_model.zoo.cgc import CGC
 from m2m_model.zoo.cross_stitch import CrossStitch, CrossStitchUnit
 from m2m_model.zoo.mmoe import MMoE
 from m2m_model.zoo.mran import MRAN, Relation
 from m2m_model.zoo.pepnet import PEPNet
-from m2m_model.zoo.ple import PLE
+from m2m_model.zoo.ple import PLE, ExtractionLayer
 from m2m_model.zoo.shared_bottom import SharedBottom
 from m2m_model.zoo.single_task import EmbeddingMlp, SingleTask
 from m2m_model.zoo.star import STAR, PartitionedNorm, StarLinear
@@ -155,7 +155,7 @@ def test_cgc() -> None:
     model, batch, _ = made(CGC)
     slow = []
     for row in model.encoder(batch).together():
-        mixed, _ = slow_extraction(model.extraction, [row] * 3, row)
+        mixed, _ = slow_extraction(model.levels[0], [row] * 3, row)
         slow.append(torch.stack([slow_tower(mixed[t], model.towers, t) for t in range(3)]))
     assert_same_with_gradients(model(batch), torch.stack(slow), model)
 
@@ -206,7 +206,7 @@ def test_mran() -> None:
 
 
 def slow_star(layer: StarLinear, x: Tensor, group: int, domain: int) -> Tensor:
-    weight = layer.weight[group] * layer.domain_weight[domain, group]
+    weight = layer.weight[group] * (1 + layer.domain_weight[domain, group])
     bias = layer.bias[group] + layer.domain_bias[domain, group]
     return torch.stack([(x * weight[:, o]).sum() + bias[o] for o in range(len(bias))])
 
@@ -246,6 +246,12 @@ def test_star_gives_a_scenario_unseen_in_training_the_shared_network() -> None:
     x = torch.randn(2, 1, 4)
     plain = (x @ layer.weight).squeeze(1) + layer.bias
     torch.testing.assert_close(layer(x, torch.tensor([0, 2], dtype=torch.int32)).squeeze(1), plain)
+
+
+def test_star_s_unseen_scenario_has_no_embedding_of_its_own() -> None:
+    embedding = STAR(SIZES, make_spec()).domain_embedding.weight.detach()
+    assert not embedding[0].any()
+    assert embedding[1:].std() == pytest.approx(0.1, rel=0.5)
 
 
 def test_pepnet() -> None:

@@ -63,7 +63,7 @@ class ListReader:
 
 def poisson_sum(output: Tensor, batch: Batch, tasks: slice) -> Tensor:
     """Eq. 20 with the default lambda_t."""
-    return (poisson(output, batch.labels) * task_weights(SPEC, TrainConfig())).sum()
+    return (poisson(output, batch.labels) * task_weights(SPEC, TrainConfig()).likelihood).sum()
 
 
 def make_loop(config: TrainConfig, train: Any, **callbacks: Any) -> Loop:
@@ -237,8 +237,9 @@ def test_a_rank_that_ran_out_goes_on_stepping_and_saving(tmp_path: Path) -> None
 
 
 def test_task_weights_default_to_one_over_the_mean_label() -> None:
-    assert task_weights(SPEC, TrainConfig()).tolist() == [0.25, 0.5]
-    assert task_weights(SPEC, TrainConfig(task_weights={"days": 3.0})).tolist() == [0.25, 3.0]
+    assert [part.tolist() for part in task_weights(SPEC, TrainConfig())] == [[0.25, 0.5], [1.0, 1.0]]
+    doubled = task_weights(SPEC, TrainConfig(task_weights={"days": 2.0}))
+    assert [part.tolist() for part in doubled] == [[0.25, 0.5], [1.0, 2.0]]
     with pytest.raises(UserError, match="dayz"):
         task_weights(SPEC, TrainConfig(task_weights={"dayz": 3.0}))
 

@@ -23,7 +23,14 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"share_meta_across_tasks": True}, {"meta_attention": "none"}, {"meta_tower": "none"}]
+    "fields",
+    [
+        {},
+        {"share_meta_across_tasks": True},
+        {"meta_attention": "none"},
+        {"meta_tower": "none"},
+        {"meta_attention": "none", "meta_tower": "none"},
+    ],
 )
 def test_task_by_task_gives_the_gradients_of_one_pass(fields: dict[str, object]) -> None:
     torch.manual_seed(0)

@@ -97,8 +97,8 @@ def _cautions(study: Study, results: Results) -> list[str]:
     weeks_said = ", ".join(map(str, weeks))
     said = [
         f"Intervals resample advertisers, the weeks of a period ({weeks_said}) and seeds; those of contenders with one "
-        "seed know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals and "
-        "cells won or lost are not. A tie is a difference that is not shown."
+        "seed know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals "
+        "and cells won or lost are not. A tie is a difference that is not shown."
     ]
     if seen := study.seen_by_the_search:
         said.append(
