@@ -28,18 +28,26 @@ class Backbone(nn.Module):
         Batch of B rows -> [B, X]
 
     Raises:
-        UserError: ``heads`` does not divide a sequence's embedding, or the spec leaves no input.
+        UserError: ``heads`` does not divide a sequence's embedding, the spec leaves no input, or its sequences are
+            shorter than ``sequence_days``.
     """
 
     def __init__(self, config: ModelConfig, spec: DatasetSpec) -> None:
         super().__init__()
         self.config = config
+        self.days = config.sequence_days or spec.sequence_length
+        if self.days > spec.sequence_length:
+            raise UserError(
+                f"model.sequence_days must be at most the dataset's {spec.sequence_length}, however: {self.days}"
+            )
+        self.daily_shape = len(spec.dense_columns), spec.sequence_length
         encoders: dict[str, SequenceEncoder] = {
-            name: _sequence_encoder(name, config, spec) for name in SEQUENCES if spec.sequence(name)
+            name: _sequence_encoder(name, config, spec, self.days) for name in SEQUENCES if spec.sequence(name)
         }
         self.sequences = nn.ModuleDict(encoders)
         self.output_dim = sum(encoder.output_dim for encoder in encoders.values())
-        self.output_dim += spec.dense_size if config.dense_inputs else 0
+        unseen = len(spec.dense_columns) * (spec.sequence_length - self.days)
+        self.output_dim += spec.dense_size - unseen if config.dense_inputs else 0
         self.output_dim += len(QUARTILES) * len(spec.tasks) if config.history_quartiles else 0
         if not self.output_dim:
             raise UserError("a model needs behavior or performance features, however: the spec has none; add one")
@@ -47,13 +55,21 @@ class Backbone(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "B X"]:
         ids = {"behavior": batch.behavior, "performance": batch.performance}
-        parts: list[Tensor] = [encoder(ids[name]) for name, encoder in self.sequences.items()]
+        parts: list[Tensor] = [encoder(ids[name][:, -self.days :]) for name, encoder in self.sequences.items()]
         if self.config.dense_inputs:
-            parts.append(batch.dense)
+            parts += self._dense(batch.dense)
         if self.config.history_quartiles:
             parts.append(weekly_quartiles(batch.history))
         features: Tensor = self.norm(torch.cat(parts, dim=-1))
         return features
+
+    def _dense(self, dense: Float[Tensor, "B D"]) -> list[Float[Tensor, "B _"]]:
+        """The last days of each dense column, and what is no day's."""
+        columns, length = self.daily_shape
+        if self.days == length:
+            return [dense]
+        daily, other = torch.split(dense, [columns * length, dense.shape[1] - columns * length], dim=1)
+        return [daily.unflatten(1, (columns, length))[..., -self.days :].flatten(1), other]
 
 
 class Encoded(NamedTuple):
@@ -109,9 +125,9 @@ def knowledge_ids(config: ModelConfig, batch: Batch) -> Int[Tensor, "B C"]:
     return torch.cat(ids, dim=-1)
 
 
-def _sequence_encoder(name: SequenceName, config: ModelConfig, spec: DatasetSpec) -> SequenceEncoder:
+def _sequence_encoder(name: SequenceName, config: ModelConfig, spec: DatasetSpec, days: int) -> SequenceEncoder:
     sizes = [column.size for column in spec.sequence(name)]
-    embedding = SequenceEmbedding(sizes, spec.sequence_length, config.embedding_dim)
+    embedding = SequenceEmbedding(sizes, days, config.embedding_dim)
     if config.transformer and embedding.output_dim % config.heads:
         raise UserError(
             f"model.heads must divide the {name} sequence's embedding of {embedding.output_dim} = "

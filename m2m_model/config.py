@@ -11,6 +11,8 @@ class ModelConfig(StrictConfig):
     name: str = "m2m"
     """A key of ``m2m_model.zoo.registry.MODELS``."""
     embedding_dim: int = Field(default=16, ge=1)
+    sequence_days: int | None = Field(default=None, ge=1)
+    """T, how many days of the dataset's sequences and their dense values the model sees, the last; default: all."""
     heads: int = Field(default=2, ge=1)
     pool: Literal["flatten", "mean", "last"] = "flatten"
     experts: int = Field(default=4, ge=1)

@@ -164,10 +164,14 @@ class DatasetSpec(StrictConfig):
         return tuple(task.name for task in self.tasks)
 
     @property
+    def dense_columns(self) -> tuple[SequenceColumn, ...]:
+        """Columns whose T values, oldest first, are in the row's ``dense`` list."""
+        return tuple(column for column in (*self.behavior, *self.performance) if column.dense)
+
+    @property
     def dense_size(self) -> int:
         """Length of the row's ``dense`` list: T values of each dense column, then log1p of every task's history."""
-        columns = sum(column.dense for column in (*self.behavior, *self.performance))
-        return columns * self.sequence_length + len(self.tasks) * self.history_size
+        return len(self.dense_columns) * self.sequence_length + len(self.tasks) * self.history_size
 
     @property
     def history_size(self) -> int:

@@ -17,6 +17,7 @@ VARIANTS = [
     {"share_meta_across_tasks": True},
     {"dense_inputs": True, "history_quartiles": True, "offset": "history"},
     {"distribution": True},
+    {"sequence_days": 2, "dense_inputs": True},
     {"name": "star", "scenario_id_embedding": False, "dense_inputs": True},
     {"transformer": False, "pool": "mean"},
     {"meta_attention": "none", "pool": "last"},
@@ -162,6 +163,24 @@ def test_other_models_need_neither_profile_nor_scenario(name: str) -> None:
 def test_a_model_without_one_of_the_sequences() -> None:
     spec = make_spec(behavior=0)
     assert build_model(SMALL, spec)(make_batch(spec, 2)).shape == (2, 3, 1)
+
+
+def test_a_model_of_fewer_days_sees_the_last_alone() -> None:
+    spec = make_spec()
+    columns, days = len(spec.dense_columns), spec.sequence_length
+    assert columns
+    model = build_model(variant({"sequence_days": 2, "dense_inputs": True}), spec).double()
+    batch = make_batch(spec, 5, dtype=torch.float64)
+    older, newest = (batch.select(torch.arange(5)) for _ in range(2))
+    for name in ("behavior", "performance"):
+        getattr(older, name)[:, :-2] = 0
+        getattr(newest, name)[:, -1] = 0
+    daily = older.dense[:, : columns * days].view(5, columns, days)
+    daily[..., :-2] = -7.0
+    torch.testing.assert_close(model(older), model(batch))
+    assert not torch.allclose(model(newest), model(batch))
+    with pytest.raises(UserError, match=f"must be at most the dataset's {days}"):
+        build_model(variant({"sequence_days": days + 1}), spec)
 
 
 def test_user_mistakes_are_named() -> None:

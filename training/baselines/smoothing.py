@@ -42,8 +42,7 @@ class SmoothingForecaster:
 
 def dense_position(task: TaskSpec, spec: DatasetSpec) -> int | None:
     """Where the task's own T daily values begin in a row's dense values; None if they are not there."""
-    dense = [column for column in (*spec.behavior, *spec.performance) if column.dense]
-    for number, column in enumerate(dense):
+    for number, column in enumerate(spec.dense_columns):
         same = (column.table, column.expr, column.scope) == (task.table, task.expr, "own")
         if same and task.kind in AMOUNTS:
             return number * spec.sequence_length
