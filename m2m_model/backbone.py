@@ -68,7 +68,7 @@ class Backbone(nn.Module):
         columns, length = self.daily_shape
         if self.days == length:
             return [dense]
-        daily, other = torch.split(dense, [columns * length, dense.shape[1] - columns * length], dim=1)
+        daily, other = dense[:, : columns * length], dense[:, columns * length :]
         return [daily.unflatten(1, (columns, length))[..., -self.days :].flatten(1), other]
 
 
