@@ -69,7 +69,7 @@ class Backbone(nn.Module):
         if self.days == length:
             return [dense]
         daily, other = dense[:, : columns * length], dense[:, columns * length :]
-        return [daily.unflatten(1, (columns, length))[..., -self.days :].flatten(1), other]
+        return [torch.unflatten(daily, 1, (columns, length))[..., -self.days :].flatten(1), other]
 
 
 class Encoded(NamedTuple):
