@@ -1,6 +1,7 @@
 """A study: every missing cell is trained and scored, cells side by side, each saved when it is finished."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--only must be among {sorted(study.contenders)}, however: {unknown[0]!r}")
     planned = [key for key in study.planned() if not arguments.only or key.model in arguments.only]
     missing = [key for key in planned if not key.path(study.study.results).exists()]
+    check_settings(study)
     _say_how_long(study, planned, missing, arguments.processes)
     for key in {study.dataset_folder(key): key for key in missing}.values():
         build_study_dataset(study, study.dataset_folder(key), study.dataset_overrides(key))
@@ -50,30 +52,54 @@ def command_of(module: str, arguments: argparse.Namespace) -> list[str]:
     return command + [word for override in arguments.overrides for word in ("--set", override)]
 
 
-def _cell(study: Study, key: CellKey) -> None:
-    contender = study.contenders[key.model]
-    config = RunConfig.read(study.study.run, study.overrides(key))
-    folder = study.dataset_folder(key).absolute()
-    if contender.floor:
-        started = time.monotonic()
-        sums = floor_sums(
-            str(folder / "dataset"),
-            folder / TRUTH,
-            contender.floor,
-            batch_size=config.predict.batch_size,
-            leave_out=config.evaluation.leave_out,
+def check_settings(study: Study) -> None:
+    """The finished cells are those that the study's files now describe.
+
+    Raises:
+        UserError: one was made with other settings; seeds with different ones must not be averaged.
+    """
+    for key in study.planned():
+        path = key.path(study.study.results)
+        if not path.exists() or study.contenders[key.model].floor:
+            continue
+        made, now = (
+            json.loads(load_cell(study.study.results, key)[1]["settings"]),
+            json.loads(_job(study, key).settings),
         )
-        save_cell(study.study.results, key, sums, {"seconds": f"{time.monotonic() - started:.1f}"})
-        return
-    job = CellJob(
-        dataset=str(folder / "dataset"),
+        if other := sorted(part for part in made.keys() | now.keys() if made.get(part) != now.get(part)):
+            part = other[0]
+            raise UserError(
+                f"{path} must be made with the settings that the study has now, however: its {part} was "
+                f"{made.get(part)} and is {now.get(part)}; remove it, or set them back"
+            )
+
+
+def _job(study: Study, key: CellKey) -> CellJob:
+    config, contender = RunConfig.read(study.study.run, study.overrides(key)), study.contenders[key.model]
+    return CellJob(
+        dataset=str(study.dataset_folder(key).absolute() / "dataset"),
         model=config.model,
         config=config,
         baseline=contender.baseline,
         members=contender.members,
         keep=study.study.work / "members",
     )
-    sums, about = run_cell(job, tell=lambda text: print(f"{_name(key)}: {text}", flush=True))
+
+
+def _cell(study: Study, key: CellKey) -> None:
+    job, floor = _job(study, key), study.contenders[key.model].floor
+    if floor:
+        started = time.monotonic()
+        sums = floor_sums(
+            job.dataset,
+            study.dataset_folder(key) / TRUTH,
+            floor,
+            batch_size=job.config.predict.batch_size,
+            leave_out=job.config.evaluation.leave_out,
+        )
+        about = {"seconds": f"{time.monotonic() - started:.1f}"}
+    else:
+        sums, about = run_cell(job, tell=lambda text: print(f"{_name(key)}: {text}", flush=True))
     save_cell(study.study.results, key, sums, about)
     print(f"{_name(key)}: finished in {about['seconds']} s", flush=True)
 

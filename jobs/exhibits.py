@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.compare import check_settings
 from jobs.config import argument_parser, run_job
 from m2m_model.contracts.store import MANIFEST
 from training.compare.data_exhibits import write_data_exhibits
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="default: the folder that holds the study's results")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
+    check_settings(study)
     out = arguments.out or study.study.results.parent
     best = CellKey(model=study.study.best, period=study.study.design_period, seed=study.study.seeds[0])
     dataset = study.dataset_folder(best) / "dataset"

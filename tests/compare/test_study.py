@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from jobs.compare import check_settings
 from jobs.config import RunConfig
 from m2m_model.contracts.errors import UserError
 from tests.compare.test_intervals import random_cell
 from training.baselines.registry import BASELINES
 from training.compare.exhibits import write_exhibits
 from training.compare.results import CellKey, Results, save_cell
+from training.compare.run_cell import CellJob
 from training.compare.study import Study
 from training.compare.sums import CellSums
 
@@ -124,6 +126,20 @@ def test_a_damaged_cell_is_named(study: Study) -> None:
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="remove it and run make compare again"):
         Results.load(study.study.results, study.planned())
+
+
+def test_cells_of_other_settings_are_refused(study: Study) -> None:
+    study = study.model_copy(update={"study": study.study.model_copy(update={"run": ROOT / "jobs/configs/best.toml"})})
+    key = CellKey(model="small", period="late", seed=5)
+    config = RunConfig.read(study.study.run, study.overrides(key))
+    job = CellJob(dataset="", model=config.model, config=config, baseline="", members=1)
+    assert '"knowledge_dim": 8' in job.settings
+    assert "seed" not in job.settings
+    save_cell(study.study.results, key, random_cell(5), {"settings": job.settings})
+    check_settings(study)
+    changed = study.study.model_copy(update={"set": ("train.batch_size=64",)})
+    with pytest.raises(UserError, match=r"seed-5\.parquet must be made with the settings .*'batch_size': 64"):
+        check_settings(study.model_copy(update={"study": changed}))
 
 
 def test_a_study_has_the_periods_and_the_search_of_its_base(study: Study, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 A cell is one process with one thread of torch, so that as many run side by side as there are cores.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,16 @@ class CellJob:
     those of the seeds s n to s n + n - 1, so that no two ensembles of a study share one."""
     keep: Path | None = None
     """Folder of fitted members that cells share (see :func:`kept_member`); default: none are kept."""
+
+    @property
+    def settings(self) -> str:
+        """What decides the cell beside its data and its seed, as JSON: all that is not a default."""
+        fitted = self.config.baselines if self.baseline else self.model
+        parts = {"train": self.config.train, "reader": self.config.reader, "predict": self.config.predict}
+        said = {name: part.model_dump(mode="json", exclude_defaults=True) for name, part in parts.items()}
+        said["train"].pop("seed", None)
+        said["baselines" if self.baseline else "model"] = fitted.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps({"baseline": self.baseline, "members": self.members, **said}, sort_keys=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +105,7 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
         config = job.config.model_copy(update={"train": train})
         members.append(kept_member(job.keep, _identity(job, config, manifest), partial(fit, config)))
     forecaster = Ensemble(members=tuple(member.forecaster for member in members))
-    about = {"fit_seconds": f"{sum(member.fit_seconds for member in members):.1f}"}
+    about = {"settings": job.settings, "fit_seconds": f"{sum(member.fit_seconds for member in members):.1f}"}
     if isinstance(members[0].forecaster, ModelForecaster):
         about["parameters"] = str(parameter_count(members[0].forecaster.module))
     rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
