@@ -8,32 +8,19 @@ build of that day alone computes.
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from etl.config import FactsTable, RawConfig
+from m2m_model.contracts.days import known_instant
 
 DAY = datetime.timedelta(days=1)
 
 
-def known_instant(raw: RawConfig, date: datetime.date) -> datetime.datetime:
-    """When the features of as-of day ``date`` are taken: ``raw.known_after_hours`` after the local day's end.
-
-    Example:
-        >>> raw = RawConfig(
-        ...     timezone="America/New_York",
-        ...     first_day=datetime.date(2017, 1, 1),
-        ...     last_day=datetime.date(2017, 12, 31),
-        ...     facts={},
-        ...     known_after_hours=6,
-        ... )
-        >>> str(known_instant(raw, datetime.date(2017, 3, 1)))
-        '2017-03-02 11:00:00+00:00'
-    """
-    end = datetime.datetime.combine(date + DAY, datetime.time(), ZoneInfo(raw.timezone))
-    return end.astimezone(datetime.UTC) + datetime.timedelta(hours=raw.known_after_hours)
+def known_at(raw: RawConfig, date: datetime.date) -> datetime.datetime:
+    """:func:`known_instant` of as-of day ``date``."""
+    return known_instant(date, timezone=raw.timezone, after_hours=raw.known_after_hours)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +59,7 @@ class Arrivals:
     def _arrival(self, table: FactsTable) -> Column:
         """The first as-of day whose known instant is not before a row's arrival."""
         arrived = F.unix_micros(F.col(table.arrived_at))
-        instants = [known_instant(self.raw, self.raw.first_day + DAY * day) for day in range(-2, self.last + 1)]
+        instants = [known_at(self.raw, self.raw.first_day + DAY * day) for day in range(-2, self.last + 1)]
         known = F.array(*(F.lit(_micros(instant)) for instant in instants))
         hours = F.make_dt_interval(hours=F.lit(self.raw.known_after_hours))
         local = F.to_date(F.from_utc_timestamp(F.col(table.arrived_at) - hours, self.raw.timezone))

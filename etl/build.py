@@ -9,7 +9,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from etl.arrivals import Arrivals, known_instant
+from etl.arrivals import Arrivals, known_at
 from etl.attributes import AttributeTable
 from etl.config import EtlConfig
 from etl.facts import declared_sources, spec_sources, task_scales
@@ -158,7 +158,7 @@ def build_day(
     config = config.model_copy(update={"raw": config.raw.model_copy(update={"last_day": last_day})})
     inputs = list_inputs(spark, config.raw, root=raw) if inputs is None else inputs
     if config.raw.known_at == "as_of":
-        as_known_at = min(filter(None, [as_known_at, known_instant(config.raw, date)]))
+        as_known_at = min(filter(None, [as_known_at, known_at(config.raw, date)]))
     tables = read_raw(
         spark, config, root=raw, as_known_at=as_known_at, days=days, snapshots=snapshots, scenarios=spec.scenarios
     )

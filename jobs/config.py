@@ -1,6 +1,7 @@
 """A run's whole configuration: every section of its one TOML file, each owned by the package it configures."""
 
 import argparse
+import datetime
 import errno
 import sys
 from collections.abc import Callable, Sequence
@@ -13,9 +14,10 @@ from etl.config import EtlConfig
 from jobs.exit_codes import ExitCode
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig, parse, read_toml
+from m2m_model.contracts.days import newest_known_day
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.locations import Location, RunName
-from m2m_model.contracts.store import Folder, below, first_line, is_uri, read_manifest, store_failed
+from m2m_model.contracts.store import MANIFEST, Folder, below, first_line, is_uri, read_manifest, store_failed
 from training.config import TrainingConfig
 from training.registry.store import PublishedModel, Registry, published_model
 
@@ -51,6 +53,21 @@ class RunConfig(EtlConfig, TrainingConfig):
     def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         return parse(cls, read_toml(path, overrides), source=str(path))
 
+    def as_of_day(self, date: datetime.date | None, *, now: datetime.datetime) -> datetime.date:
+        """``date``, or the newest day whose facts are there at ``now``.
+
+        Raises:
+            UserError: ``date`` is not over yet, or its facts are not there.
+        """
+        raw = self.raw
+        newest = newest_known_day(now, timezone=raw.timezone, after_hours=raw.known_after_hours)
+        if date is not None and date > newest:
+            raise UserError(
+                f"--date must be a day whose facts are there, {raw.known_after_hours:g} hours after its end in "
+                f"{raw.timezone}, however: {date} is later than {newest}; leave --date out for that day"
+            )
+        return date or newest
+
     def forecasting_model(self) -> PublishedModel:
         """The model that forecasts: the registry's promoted one, or without a registry the run's.
 
@@ -62,10 +79,20 @@ class RunConfig(EtlConfig, TrainingConfig):
         return published_model(self.run.path("model"))
 
     def nightly_spec(self) -> str:
-        """Location of the spec that feature days are built with: the promoted model's, or the dataset's."""
-        if self.registry.location:
-            return self.forecasting_model().spec_location
+        """Location of the spec that feature days are built with, see :meth:`spec_of`; without a model the dataset's."""
+        if self.registry.location or Folder.at(self.run.path("model")).exists(MANIFEST):
+            return self.spec_of(self.forecasting_model())
         return self.dataset_spec()
+
+    def spec_of(self, model: PublishedModel) -> str:
+        """Location of the spec of ``model``'s features: a registered version's own, which has the histograms of its
+        training rows beside it; else the dataset's, for the same reason, if that has the same features."""
+        dataset = Folder.at(self.run.path("dataset"))
+        if self.registry.location or not dataset.exists(MANIFEST):
+            return model.spec_location
+        manifest = read_manifest(dataset, kind="dataset", build_hint="run jobs/build_dataset.py first")
+        same = manifest.content.get("feature_fingerprint") == model.spec.feature_fingerprint
+        return self.dataset_spec() if same else model.spec_location
 
     def dataset_spec(self) -> str:
         """Location of the live dataset's spec, by its manifest: the copy beside it is for people.

@@ -3,7 +3,8 @@
 The day whose labels have matured is scored, and the dashboard of all nights is written.
 
 What is complete for the same inputs is left as it is, so that the same command goes on after whatever happened. With
-``--catch-up``, earlier nights that were missed or failed come first, in order. docs/operations.md has the exit codes.
+``--catch-up``, earlier nights that were missed or failed come first, in order; what fails in one does not stop the
+next. docs/operations.md has the exit codes.
 """
 
 import datetime
@@ -14,47 +15,65 @@ from collections.abc import Sequence
 
 from jobs.config import RunConfig, argument_parser, run_job
 from jobs.dashboard import build
-from jobs.exit_codes import ExitCode
+from jobs.exit_codes import ExitCode, worst
 from jobs.night import Night
 from jobs.processes import common_arguments
-from m2m_model.contracts.days import published_days
-from m2m_model.contracts.store import Folder, below, first_line
+from m2m_model.contracts.days import DAY, published_days
+from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import MANIFEST, Folder, below, first_line, read_manifest, remove_superseded
 from training.monitor.webhook import post, webhook_address
 from training.nightly.lock import LockedError, locked
 from training.nightly.summary import ATTEMPT, SUMMARY, night_folder, read_summary
 
-DAY = datetime.timedelta(days=1)
+LOOKED_BACK = 31
+"""Days before tonight's that are looked at for nights which did not get through."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
-    parser.add_argument("--date", type=datetime.date.fromisoformat, required=True, help="the as-of day")
+    parser.add_argument(
+        "--date", type=datetime.date.fromisoformat, help="the as-of day; default: the newest that is over and known"
+    )
     parser.add_argument("--catch-up", action="store_true", help="first the missed nights of [keeper] catch_up_days")
     parser.add_argument("--features-published", action="store_true", help="a Spark cluster has published the features")
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
-    dates = [*(missed_nights(config, arguments.date) if arguments.catch_up else ()), arguments.date]
+    date = config.as_of_day(arguments.date, now=datetime.datetime.now(datetime.UTC))
+    dates = [*(missed_nights(config, date) if arguments.catch_up else ()), date]
     common = common_arguments(arguments.config, arguments.overrides)
     address = webhook_address()
     codes = [
         _night(config, common, date, features_published=arguments.features_published, address=address) for date in dates
     ]
-    return max(*codes, _dashboard(config))
+    _sweep(config, date)
+    return worst([*codes, _dashboard(config)])
 
 
 def missed_nights(config: RunConfig, date: datetime.date) -> list[datetime.date]:
-    """The days before ``date``, oldest first, that have no night which got through, since the first night there was."""
+    """The days before ``date``, oldest first, that have no night which got through, since the first night there was.
+
+    Those older than ``[keeper] catch_up_days`` are named, and left alone.
+    """
     daily = config.run.path("daily")
     nights = {day for file in (SUMMARY, ATTEMPT) for day in published_days(daily, file)}
     if not nights:
         return []
-    oldest = max(min(nights), date - config.keeper.catch_up_days * DAY)
+    oldest = max(min(nights), date - LOOKED_BACK * DAY)
     days = [oldest + number * DAY for number in range((date - oldest).days)]
-    return [day for day in days if not _got_through(night_folder(daily, day))]
+    missed = [day for day in days if not _got_through(night_folder(daily, day))]
+    window = date - config.keeper.catch_up_days * DAY
+    if left := [day for day in missed if day < window]:
+        named = ", ".join(map(str, left))
+        print(f"warning: older than [keeper] catch_up_days, run jobs/daily.py for each: {named}", file=sys.stderr)
+    return [day for day in missed if day >= window]
 
 
 def _got_through(folder: Folder) -> bool:
-    summary = read_summary(folder)
+    """Whether the day's night is over and published; a damaged summary says nothing."""
+    try:
+        summary = read_summary(folder)
+    except UserError:
+        return False
     return summary is not None and summary.status != "failed" and not folder.exists(ATTEMPT)
 
 
@@ -62,8 +81,8 @@ def _night(
     config: RunConfig, common: Sequence[str], date: datetime.date, *, features_published: bool, address: str
 ) -> ExitCode:
     location = below(config.run.path("daily"), f"dt={date}")
-    folder = night_folder(config.run.path("daily"), date)
     try:
+        folder = night_folder(config.run.path("daily"), date)
         with locked(location) as lock:
             if lock.left_by:
                 print(f"{date}  taking over from {lock.left_by}", flush=True)
@@ -76,16 +95,33 @@ def _night(
                 features_published=features_published,
                 keep=lock.descriptor,
             ).run()
+            # Before the night counts as over: one that is killed here is run, and told of, again.
+            if address and summary.exit_code and (problem := post(address, summary.model_dump_json())):
+                print(f"warning: the webhook was not told: {problem}", file=sys.stderr)
             folder.filesystem.delete_file(folder.join(ATTEMPT))
     except LockedError as error:
         print(f"error: {error}; nothing was done", file=sys.stderr)
         return ExitCode.LOCKED
+    except OSError as error:  # the next night may have more luck
+        print(f"error: night of {date}: {first_line(error)}: run the same command again", file=sys.stderr)
+        return ExitCode.STORE_FAILED
     failed = next((step for step in summary.steps if step.status == "failed"), None)
     if failed is not None:
         print(f"error: night of {date}: {failed.name} failed: {failed.detail}", file=sys.stderr)
-    if address and summary.exit_code and (problem := post(address, summary.model_dump_json())):
-        print(f"warning: the webhook was not told: {problem}", file=sys.stderr)
     return ExitCode(summary.exit_code)
+
+
+def _sweep(config: RunConfig, date: datetime.date) -> None:
+    """What superseded generations the days of the catch-up window have kept for their readers."""
+    for kind in ("features", "predictions", "labels"):
+        for number in range(1, config.keeper.catch_up_days + 1):
+            folder = Folder.at(below(config.run.path(kind), f"dt={date - number * DAY}"))
+            try:
+                if folder.exists(MANIFEST):
+                    live = read_manifest(folder, kind=kind, build_hint="").generation
+                    remove_superseded(folder, live=live, grace_seconds=config.predict.grace_seconds)
+            except (OSError, UserError) as error:
+                print(f"warning: {folder.uri} could not be swept: {first_line(error)}", file=sys.stderr)
 
 
 def _dashboard(config: RunConfig) -> ExitCode:

@@ -1,5 +1,6 @@
-"""What the exit status of a job says. The worse, the larger: of several days a job gives the largest."""
+"""What the exit status of a job says; of several days a job gives the worst."""
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -32,3 +33,37 @@ class ExitCode(IntEnum):
     """The day whose labels have matured could not be built; tonight's forecasts are published."""
     MONITOR_FAILED = 17
     DASHBOARD_FAILED = 18
+    STORE_FAILED = 19
+    """The disk or the object store failed before the night could say what it did: run the same command again."""
+
+
+SEVERITY = (
+    ExitCode.OK,
+    ExitCode.NOT_COMPLETE,
+    ExitCode.LOCKED,
+    ExitCode.ALERT,
+    ExitCode.WORSE,
+    ExitCode.REPORT_FAILED,
+    ExitCode.DASHBOARD_FAILED,
+    ExitCode.MONITOR_FAILED,
+    ExitCode.LABELS_FAILED,
+    ExitCode.CHECKS_FAILED,
+    ExitCode.LISTS_FAILED,
+    ExitCode.PREDICTIONS_FAILED,
+    ExitCode.FEATURES_FAILED,
+    ExitCode.MODEL_FAILED,
+    ExitCode.STORE_FAILED,
+    ExitCode.REFUSED,
+    ExitCode.CRASHED,
+)
+"""From what nobody needs to look at to what costs most: forecasts that are not there come after those that are."""
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The most severe of some.
+
+    Example:
+        >>> worst([ExitCode.DASHBOARD_FAILED, ExitCode.FEATURES_FAILED, ExitCode.OK]).name
+        'FEATURES_FAILED'
+    """
+    return max(codes, key=SEVERITY.index)

@@ -47,6 +47,8 @@ class Night:
     keep: int
     """Descriptor of the day's lock, which the steps' processes hold too."""
     model: PublishedModel | None = None
+    spec: str = ""
+    """Location of the spec that features are built with and drift is measured from, chosen once with the model."""
     inputs: Inputs = field(default_factory=Inputs)
     alerts: tuple[Alert, ...] = ()
     steps: list[StepRun] = field(default_factory=list)
@@ -98,14 +100,14 @@ class Night:
 
     def _model(self) -> Done:
         self.model = self.config.forecasting_model()
+        self.spec = self.config.spec_of(self.model)
         return "done", self.model.location
 
     def _features(self) -> Done:
         assert self.model is not None
         before = self._published("features")
         if not self.features_published:
-            spec = self.model.spec_location if self.config.registry.location else self.config.nightly_spec()
-            self._run("jobs.build_dataset", "--backfill", str(self.date), str(self.date), "--spec", spec)
+            self._run("jobs.build_dataset", "--backfill", str(self.date), str(self.date), "--spec", self.spec)
         made = self._published("features", needed=True)
         assert made is not None
         same = before is not None and before.generation == made.generation
@@ -125,6 +127,11 @@ class Night:
         self._run("jobs.predict", "--date", str(self.date), "--model", self.model.location)
         made = self._published("predictions", needed=True)
         assert made is not None
+        if (other := made.content["model_version"]) != self.model.version:
+            raise UserError(
+                f"predictions must be of model {self.model.version}, which the night began with, however: {other} was "
+                "published meanwhile; run the same command again"
+            )
         return "done", f"{made.rows:,} rows, generation {made.generation}"
 
     def _lists(self) -> Done:
@@ -141,7 +148,7 @@ class Night:
         return "skipped" if all(current) else "done", ", ".join(self._list(lists, name) for name in rules)
 
     def _list(self, lists: str, name: str) -> str:
-        manifest = read_manifest(Folder.at(f"{lists}/{name}/dt={self.date}"), kind=LIST, build_hint=HINT)
+        manifest = read_manifest(Folder.at(below(lists, name, f"dt={self.date}")), kind=LIST, build_hint=HINT)
         return f"{name} {manifest.rows:,} pairs"
 
     def _checks(self) -> Done:
@@ -154,13 +161,13 @@ class Night:
         as_of = matured_day(self.date, self.model.spec)
         if self._published("predictions", as_of) is None:
             return "skipped", f"{as_of} was not predicted"
-        made = self._published("labels", as_of)
-        if made is not None:
+        made, features = self._published("labels", as_of), self._published("features", as_of, needed=True)
+        assert features is not None
+        fingerprint = "feature_fingerprint"
+        if made is not None and made.content.get(fingerprint) == features.content.get(fingerprint):
             return "skipped", f"{as_of}: {made.rows:,} rows, generation {made.generation}"
         if self.features_published:
             return "skipped", f"{as_of} is not published"
-        features = self._published("features", as_of, needed=True)
-        assert features is not None
         (entry,) = features.select(role="spec")
         spec = below(self.config.run.path("features"), f"dt={as_of}", entry.path)
         self._run("jobs.build_dataset", "--labels", str(as_of), "--spec", spec)
@@ -172,7 +179,7 @@ class Night:
         report = monitor_night(
             self.date,
             **{kind: self.config.run.path(kind) for kind in ("features", "predictions", "labels")},
-            trained_on=self.config.nightly_spec(),
+            trained_on=self.spec,
             out=self.config.run.path("monitoring"),
             config=self.config.monitor,
             grace_seconds=self.config.predict.grace_seconds,

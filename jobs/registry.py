@@ -16,13 +16,15 @@ from jobs.config import RunConfig, argument_parser, run_job
 from jobs.exit_codes import ExitCode
 from jobs.processes import common_arguments, run_module
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import MANIFEST, Folder, Manifest
+from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below
 from training.checkpoint import load_model
+from training.nightly.lock import locked
 from training.registry.backtest import Verdict, backtest, judge, tested
 from training.registry.store import Decision, PublishedModel, Registry
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, keep: int | None = None) -> int:
+    """``keep``: a file descriptor that processes of this job inherit, such as a lock's."""
     parser = argument_parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     register = actions.add_parser("register", help="copy the run's model into a version of its own")
@@ -48,10 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         made = registry.register(model, dataset=dataset, by=arguments.by, why=arguments.why, at=_now())
         print(f"registered {made.version} in {registry.location} by {made.about['registered_by']}")
         return ExitCode.OK
-    return _promote(registry, config, arguments, dataset)
+    return _promote(registry, config, arguments, dataset, keep)
 
 
-def _promote(registry: Registry, config: RunConfig, arguments: argparse.Namespace, dataset: str) -> ExitCode:
+def _promote(
+    registry: Registry, config: RunConfig, arguments: argparse.Namespace, dataset: str, keep: int | None
+) -> ExitCode:
     candidate, decision = registry.version(arguments.version), registry.decision()
     if decision is not None and decision.version == candidate.version:
         print(f"{candidate.version} is promoted already, since {decision.at:%Y-%m-%d %H:%M} by {decision.by}")
@@ -61,7 +65,7 @@ def _promote(registry: Registry, config: RunConfig, arguments: argparse.Namespac
         verdict = "nothing was promoted before: there is nothing to compare with"
     else:
         try:
-            found = _compare(candidate, registry.version(decision.version), config, arguments, dataset)
+            found = _compare(candidate, registry.version(decision.version), config, arguments, dataset, keep)
             verdict = found.text
         except UserError as error:
             if not arguments.force:
@@ -69,19 +73,24 @@ def _promote(registry: Registry, config: RunConfig, arguments: argparse.Namespac
             verdict = f"not compared: {error}"
     refused = decision is not None and (found is None or found.worse)
     promoted = arguments.force or not refused
-    registry.record(
-        Decision(
-            version=candidate.version,
-            previous=decision.version if decision else "",
-            promoted=promoted,
-            forced=promoted and refused,
-            by=arguments.by,
-            at=_now(),
-            why=arguments.why,
-            verdict=verdict,
-            evidence=found.evidence() if found else {},
-        )
+    decided = Decision(
+        version=candidate.version,
+        previous=decision.version if decision else "",
+        promoted=promoted,
+        forced=promoted and refused,
+        by=arguments.by,
+        at=_now(),
+        why=arguments.why,
+        verdict=verdict,
+        evidence=found.evidence() if found else {},
     )
+    with locked(registry.location):
+        if registry.decision() != decision:
+            raise UserError(
+                f"{candidate.version} must be compared with the promoted model, however: another was promoted "
+                "meanwhile; run the same command again"
+            )
+        registry.record(decided)
     print(verdict, flush=True)
     if not promoted:
         print(f"error: {candidate.version} is worse and was not promoted (--force does it)", file=sys.stderr)
@@ -91,22 +100,30 @@ def _promote(registry: Registry, config: RunConfig, arguments: argparse.Namespac
 
 
 def _compare(
-    candidate: PublishedModel, promoted: PublishedModel, config: RunConfig, arguments: argparse.Namespace, dataset: str
+    candidate: PublishedModel,
+    promoted: PublishedModel,
+    config: RunConfig,
+    arguments: argparse.Namespace,
+    dataset: str,
+    keep: int | None,
 ) -> Verdict:
     manifest = tested(dataset)
     theirs = dataset
     if promoted.spec.feature_fingerprint != candidate.spec.feature_fingerprint:
-        theirs = _same_rows(promoted, config, arguments, manifest)
+        theirs = _same_rows(promoted, config, arguments, manifest, keep)
     ours = backtest(load_model(candidate.location), dataset, config.predict)
     others = backtest(load_model(promoted.location), theirs, config.predict)
     origins = len({entry.partition["dt"] for entry in manifest.select(split="test")})
     return judge(ours, others, config.registry, origins=origins)
 
 
-def _same_rows(promoted: PublishedModel, config: RunConfig, arguments: argparse.Namespace, of: Manifest) -> str:
+def _same_rows(
+    promoted: PublishedModel, config: RunConfig, arguments: argparse.Namespace, of: Manifest, keep: int | None
+) -> str:
     """The test rows of dataset ``of`` with the features of the promoted model; built unless it is there."""
     out = config.run.path("backtests", f"{of.generation}-{promoted.spec.feature_fingerprint}")
-    if not Folder.at(f"{out}/dataset").exists(MANIFEST):
+    built_in = below(out, "dataset")
+    if not Folder.at(built_in).exists(MANIFEST):
         built = of.content["config"]
         splits = [f"split.{name}=[{first}, {last}]" for name, (first, last) in of.content["splits"].items()]
         # Of training and validation one day each is enough.
@@ -118,8 +135,8 @@ def _same_rows(promoted: PublishedModel, config: RunConfig, arguments: argparse.
         if of.content["as_known_at"]:
             known = ["--as-known-at", of.content["as_known_at"]]
         common = common_arguments(arguments.config, [*arguments.overrides, *overrides])
-        run_module("jobs.build_dataset", [*common, "--spec", promoted.spec_location, *known])
-    return f"{out}/dataset"
+        run_module("jobs.build_dataset", [*common, "--spec", promoted.spec_location, *known], keep=keep)
+    return built_in
 
 
 def _list(registry: Registry, *, as_json: bool) -> ExitCode:

@@ -27,25 +27,28 @@ STAMP = "config.json"
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     parser.add_argument(
-        "--date", type=datetime.date.fromisoformat, required=True, help="the last day with complete raw facts"
+        "--date",
+        type=datetime.date.fromisoformat,
+        help="the last day with complete raw facts; default: the newest that is over and known",
     )
     parser.add_argument("--why", default="", help="for whoever asks later; default: retraining up to that day")
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
     if not config.registry.location:
         raise UserError("a retrained model is registered: give the registry's folder or URI in [registry] location")
-    out = config.run.path("retrain", f"dt={arguments.date}")
+    date = config.as_of_day(arguments.date, now=datetime.datetime.now(datetime.UTC))
+    out = config.run.path("retrain", f"dt={date}")
     overrides = [*arguments.overrides, f"run.out={out}", f"run.raw={config.run.path('raw')}"]
-    overrides += period(config, arguments.date)
+    overrides += period(config, date)
     retrained = RunConfig.read(arguments.config, overrides)
     common = common_arguments(arguments.config, overrides)
-    why = arguments.why or f"retraining up to {arguments.date}"
+    why = arguments.why or f"retraining up to {date}"
     try:
-        with locked(out):
-            _train(retrained, common)
+        with locked(out) as lock:
+            _train(retrained, common, keep=lock.descriptor)
             registry.main([*common, "register", "--why", why])
             version = published_model(retrained.run.path("model")).version
-            return registry.main([*common, "promote", version, "--why", why])
+            return registry.main([*common, "promote", version, "--why", why], keep=lock.descriptor)
     except LockedError as error:
         print(f"error: {error}; nothing was done", file=sys.stderr)
         return ExitCode.LOCKED
@@ -65,7 +68,7 @@ def period(config: RunConfig, last: datetime.date) -> list[str]:
     return overrides
 
 
-def _train(config: RunConfig, common: Sequence[str]) -> None:
+def _train(config: RunConfig, common: Sequence[str], *, keep: int) -> None:
     """The dataset and the model, unless they are there and of this configuration."""
     folder = Folder.at(config.run.path())
     key = hashlib.sha256(
@@ -73,10 +76,10 @@ def _train(config: RunConfig, common: Sequence[str]) -> None:
     ).hexdigest()
     same = folder.exists(STAMP) and json.loads(folder.read_bytes(STAMP))["config"] == key
     if not same or not Folder.at(config.run.path("dataset")).exists(MANIFEST):
-        run_module("jobs.build_dataset", common)
+        run_module("jobs.build_dataset", common, keep=keep)
         folder.replace_bytes(STAMP, json.dumps({"config": key}).encode())
     if not _is_trained(config):
-        run_module("jobs.train", [*common, "--resume"])
+        run_module("jobs.train", [*common, "--resume"], keep=keep)
 
 
 def _is_trained(config: RunConfig) -> bool:

@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.contracts.store import Folder, new_generation
+from m2m_model.contracts.store import Folder, below, new_generation
 from m2m_model.losses import JointLoss, LabelStatistics
 from m2m_model.zoo.registry import build_model
 from training.allocator import keep_freed_memory
@@ -177,7 +177,7 @@ def newest_of_run(job: TrainJob, name: str) -> Snapshot | None:
     if dist.is_initialized():
         dist.broadcast_object_list(chosen)
     if snapshot is None and chosen[0] is not None:
-        checkpoint = Folder.at(f"{job.storage.rstrip('/')}/{name}/{chosen[0]}")
+        checkpoint = Folder.at(below(job.storage, name, chosen[0]))
         snapshot = load_checkpoint(checkpoint, job.spec, job.content)
     return snapshot
 
@@ -202,7 +202,7 @@ def adopt_newest(job: TrainJob, name: str) -> Folder | None:
     Raises:
         UserError: every checkpoint is damaged.
     """
-    copy = Folder.at(f"{job.storage.rstrip('/')}/{name}/{ADOPTED}")
+    copy = Folder.at(below(job.storage, name, ADOPTED))
     damaged: dict[str, UserError | FileNotFoundError] = {}
     while newest := next((c for c in _newest_first(job, job.prefix) if c.path not in damaged), None):
         try:
@@ -240,7 +240,7 @@ def _remove_runs(job: TrainJob, *, keep: Folder) -> None:
 def _subfolders(folder: Folder, prefix: str) -> list[Folder]:
     infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, allow_not_found=True))
     names = [i.base_name for i in infos if i.type == pafs.FileType.Directory and i.base_name.startswith(prefix)]
-    return [Folder(folder.filesystem, folder.join(name), f"{folder.uri}/{name}") for name in sorted(names)]
+    return [Folder(folder.filesystem, folder.join(name), below(folder.uri, name)) for name in sorted(names)]
 
 
 def _storage_path(storage: str) -> str:

@@ -11,6 +11,7 @@ Writers put files under a new generation and call :func:`publish`; until then no
 
 import calendar
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -299,19 +300,26 @@ def _refuse_links_out(folder: Folder, manifest: Manifest) -> None:
 
 
 def remove_superseded(folder: Folder, *, live: str, grace_seconds: float) -> list[str]:
-    """Delete generations older than the grace period that ``live``, just published, supersedes; returns their ids.
+    """Delete generations that were superseded longer than the grace period ago; returns their ids.
 
-    What another publisher has swapped in since, or began after ``live``, stays. What killed ones left behind goes.
+    ``live`` was just published. What another publisher has swapped in since, or began after ``live``, stays. A
+    generation is superseded when the next younger one began; the one before the live one, when that was published, so
+    that who reads it has the whole period. What killed publishers left behind goes.
     """
     _remove_temporaries(folder, grace_seconds)
     root = pafs.FileSelector(folder.join(DATA), recursive=False, allow_not_found=True)
     infos = folder.filesystem.get_file_info(root)
-    in_force = json.loads(folder.read_bytes(MANIFEST))["generation"]
-    removed = []
-    for info in infos:
-        generation = info.base_name.removeprefix("generation=")
-        begun_later = generation.partition("-")[0] > live.partition("-")[0]
-        if generation in (live, in_force) or begun_later or _age_seconds(generation) < grace_seconds:
+    manifest = json.loads(folder.read_bytes(MANIFEST))
+    published = datetime.datetime.fromisoformat(manifest["created_at"]).timestamp()
+    in_force, removed = manifest["generation"], []
+    begun = {info.base_name.removeprefix("generation="): info for info in infos}
+    for generation, info in begun.items():
+        if generation in (live, in_force) or _began(generation) > _began(live):
+            continue
+        after = [other for other in begun if _began(generation) < _began(other) <= _began(live)]
+        younger = min(after, key=_began, default=in_force)
+        superseded = published if younger == in_force else _began(younger)
+        if time.time() - superseded < grace_seconds:
             continue
         if isinstance(folder.filesystem, pafs.LocalFileSystem):
             shutil.rmtree(info.path, ignore_errors=True)
@@ -331,9 +339,9 @@ def _remove_temporaries(folder: Folder, grace_seconds: float) -> None:
                 path.unlink()
 
 
-def _age_seconds(generation: str) -> float:
+def _began(generation: str) -> float:
+    """When a generation was begun, in seconds since 1970; 0 if its name does not say."""
     try:
-        started = time.strptime(generation.partition("-")[0], "%Y%m%dT%H%M%S")
+        return calendar.timegm(time.strptime(generation.partition("-")[0], "%Y%m%dT%H%M%S"))
     except ValueError:
         return 0.0
-    return time.time() - calendar.timegm(started)

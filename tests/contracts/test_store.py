@@ -1,3 +1,4 @@
+import datetime
 import os
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from m2m_model.contracts.store import (
 )
 
 
-def write(folder: Folder, content: bytes) -> Manifest:
-    generation = new_generation()
+def write(folder: Folder, content: bytes, *, hours_ago: float = 0, published_hours_ago: float = 0) -> Manifest:
+    """A generation that was begun, and one that will say it was published, some time ago."""
+    now, generation = datetime.datetime.now(datetime.UTC), new_generation()
+    if hours_ago:
+        began = now - datetime.timedelta(hours=hours_ago)
+        generation = f"{began:%Y%m%dT%H%M%S}-{generation.partition('-')[2]}"
+    published = (now - datetime.timedelta(hours=published_hours_ago)).isoformat(timespec="seconds")
     entry = folder.write_bytes(data_path(generation, "part.bin"), content)
-    return Manifest(kind="dataset", generation=generation, created_at="2020-01-01", files=(entry,))
+    return Manifest(kind="dataset", generation=generation, created_at=published, files=(entry,))
 
 
 def test_readers_see_a_generation_only_after_publish(tmp_path: Path) -> None:
@@ -65,6 +71,17 @@ def test_grace_keeps_young_generations(tmp_path: Path) -> None:
     publish(folder, second)
     assert remove_superseded(folder, live=second.generation, grace_seconds=3600) == []
     assert folder.exists(first.files[0].path)
+
+
+def test_grace_counts_from_when_a_generation_was_superseded(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    oldest, before = (write(folder, b"x", hours_ago=hours) for hours in (90, 70))
+    live = write(folder, b"y", hours_ago=2)
+    publish(folder, live)
+    assert remove_superseded(folder, live=live.generation, grace_seconds=3600) == [oldest.generation]
+    assert folder.exists(before.files[0].path), "it was in force until now, though it is three days old"
+    publish(folder, live.model_copy(update={"created_at": write(folder, b"z", published_hours_ago=1.5).created_at}))
+    assert before.generation in remove_superseded(folder, live=live.generation, grace_seconds=3600)
 
 
 def test_another_publishers_generations_stay(tmp_path: Path) -> None:

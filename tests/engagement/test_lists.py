@@ -12,6 +12,7 @@ from m2m_model.contracts.schema import QUANTILES
 from m2m_model.contracts.store import Folder, Manifest, publish, read_manifest
 from tests.training.tiny import DAY, publish_tables, random_table
 from training.engagement.config import EngagementConfig, ListConfig, RewardConfig
+from training.engagement.inputs import excluded_advertisers
 from training.engagement.publish import described, publish_list
 
 FORECASTS = [0.9, 3.0, 0.2, 0.2, 0.0, 2.0]
@@ -119,6 +120,28 @@ def test_who_was_listed_cools_down(tmp_path: Path) -> None:
         _, table = selected(tmp_path, rule, day)
         found.append(table.filter(pa.compute.equal(table["scenario_id"], "a"))["advertiser_id"].to_pylist())
     assert found == [["0-3"], ["0-0"], [], ["0-3"]]
+
+
+def test_a_missed_day_that_is_made_up_for_keeps_away_from_the_days_after(tmp_path: Path) -> None:
+    rule = ListConfig(task="days", at_most=1.0, budget=1, cool_down_days=2)
+    later = DAY + datetime.timedelta(days=1)
+    for day in (later, DAY):
+        publish_day(tmp_path, day)
+    first_manifest, first = selected(tmp_path, rule, later)
+    manifest, missed = selected(tmp_path, rule)
+    keys = ("advertiser_id", "scenario_id")
+    pairs = [set(zip(*(table[key].to_pylist() for key in keys), strict=True)) for table in (first, missed)]
+    assert all(pairs)
+    assert not pairs[0] & pairs[1]
+    assert manifest.content["passed_over"]["cooling down"] == len(first)
+    cooling = [found.content["cooling"] for found in (manifest, first_manifest)]
+    assert cooling == [{}, {}], "what comes later makes no list stale"
+
+
+def test_an_excluded_advertiser_may_have_blanks(tmp_path: Path) -> None:
+    (tmp_path / "excluded.txt").write_text("Acme Corp\n\n  other \n")
+    rule = ListConfig(task="days", at_most=1.0, exclude=("a",), exclude_file=tmp_path / "excluded.txt")
+    assert excluded_advertisers(rule) == ["a", "Acme Corp", "other"]
 
 
 def test_nobody_is_an_empty_day(tmp_path: Path) -> None:

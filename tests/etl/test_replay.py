@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
-from etl.arrivals import Arrivals, known_instant
+from etl.arrivals import Arrivals, known_at
 from etl.build import build_dataset, build_day
 from etl.config import EtlConfig, FactsTable, RawConfig
 from m2m_model.contracts.schema import KEYS, sorted_rows_hash
@@ -79,7 +79,7 @@ def test_a_replayed_day_is_what_its_own_night_builds(
     """With the instant given, and by the configuration alone; training rows are the eligible ones of it."""
     date = dates(base.replayed.manifest, split)[which]
     expected = read_rows(base.replayed.out, base.replayed.manifest, split=split, dt=date.isoformat())
-    known = known_instant(replaying(base.world.config).raw, date)
+    known = known_at(replaying(base.world.config).raw, date)
     hashes = []
     for name, config, at in (("given", base.world.config, known), ("configured", replaying(base.world.config), None)):
         out = tmp_path / name
@@ -148,7 +148,7 @@ def test_the_day_from_which_a_row_is_known_is_exact(spark: SparkSession, zone: s
     first = datetime.date(2011, 10, 25) if zone == "Pacific/Apia" else datetime.date(2017, 2, 20)
     raw = RawConfig(timezone=zone, first_day=first, last_day=first + 80 * DAY, facts={}, known_after_hours=5)
     arrivals = Arrivals(raw=raw, last=75, lag=0, history_days=500)
-    instants = [known_instant(raw, first + DAY * day) for day in range(76)]
+    instants = [known_at(raw, first + DAY * day) for day in range(76)]
     tick = datetime.timedelta(microseconds=1)
     moments = [instant + shift for instant in instants for shift in (-tick, 0 * tick, tick, 7 * tick * 10**9)]
     moments += [instants[0] - 9 * DAY, instants[-1] + 9 * DAY]

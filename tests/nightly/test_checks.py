@@ -27,7 +27,7 @@ EASY = KeeperConfig(total_ratio=(0, 1e9), zero_share=1.0)
 def publish_night(
     root: Path, *, day: datetime.date = DAY, rows: int = ROWS, factor: float = 1.0, **content: Any
 ) -> None:
-    """A day whose mean forecasts are ``factor`` times last week's values, its point forecasts 0, 1, 0, 1, .."""
+    """A day whose mean forecasts are ``factor`` times last week's values, the others 0, 1, 0, 1, .."""
     features = random_table(rows, seed=0, day=day, labels=False)
     built = publish_tables(str(root / f"features/dt={day}"), "features", {"part-0": (features, {})})
     about = {"inputs": INPUTS, "rows_by_scenario": {"features": {"a": rows}}, "dropped": {}} | content
@@ -36,7 +36,8 @@ def publish_night(
     for task in SPEC.task_names:
         weeks = [factor * history[0] for history in features[f"history_{task}"].to_pylist()]
         scored = scored.append_column(f"{task}_mean", pa.array(weeks))
-        scored = scored.append_column(f"{task}_point", pa.array([float(row % 2) for row in range(rows)]))
+        for kind in ("point", "smape"):
+            scored = scored.append_column(f"{task}_{kind}", pa.array([float(row % 2) for row in range(rows)]))
     publish_tables(str(root / f"predictions/dt={day}"), "predictions", {"part-0": (scored, {})})
 
 

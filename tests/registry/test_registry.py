@@ -3,6 +3,7 @@
 import datetime
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.training.tiny import MODEL, SPEC, publish_tables, random_table, same_
 from training.checkpoint import load_model, publish_model, run_content
 from training.config import TrainingConfig
 from training.loop import LoopState, Snapshot
+from training.registry.backtest import Verdict
 from training.registry.store import Registry
 
 REGISTRY = """
@@ -100,6 +102,25 @@ def test_the_promoted_version_forecasts(out: Path, capsys: pytest.CaptureFixture
     assert run(out, "promote", "../model", "--why", "x") == ExitCode.REFUSED
     other = RunConfig.read(out / "config.toml", ["registry.location="])
     assert other.forecasting_model().location == str(out / "model")
+
+
+def test_a_promotion_meanwhile_is_not_overruled(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (register(out, seed, scale=0.5) for seed in (1, 2, 3))
+    assert run(out, "promote", first, "--why", "the first") == 0
+    compared = job._compare
+
+    def meanwhile(*arguments: Any) -> Verdict:
+        monkeypatch.setattr(job, "_compare", compared)
+        assert run(out, "promote", third, "--why", "by hand", "--force") == 0
+        return compared(*arguments)
+
+    monkeypatch.setattr(job, "_compare", meanwhile)
+    assert run(out, "promote", second, "--why", "retrained", "--force") == ExitCode.REFUSED
+    registry = Registry(str(out / "registry"))
+    assert registry.promoted().version == third
+    assert [decision.version for decision in registry.decisions()] == [first, third]
+    (out / "registry/promotions/20991231T000000.000000-x.json").write_text("")
+    assert run(out, "list") == ExitCode.REFUSED
 
 
 def test_a_worse_model_is_refused_with_its_interval_and_force_is_recorded(

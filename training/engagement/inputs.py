@@ -55,6 +55,13 @@ def recent_lists(name: str, rule: ListConfig, *, date: datetime.date, lists: str
     return {day: folder for day, folder in folders.items() if folder.exists(MANIFEST)}
 
 
+def later_lists(name: str, rule: ListConfig, *, date: datetime.date, lists: str) -> dict[str, Folder]:
+    """The published days after ``date`` that it lies in the cool-down of, where a missed day is made up for."""
+    days = (str(date + datetime.timedelta(days=days)) for days in range(1, rule.cool_down_days + 1))
+    folders = {day: Folder.at(below(lists, name, f"dt={day}")) for day in days}
+    return {day: folder for day, folder in folders.items() if folder.exists(MANIFEST)}
+
+
 def excluded_advertisers(rule: ListConfig) -> list[str]:
     """Those that the rule and its file name.
 
@@ -64,7 +71,7 @@ def excluded_advertisers(rule: ListConfig) -> list[str]:
     ids = list(rule.exclude)
     if rule.exclude_file is not None:
         try:
-            ids += rule.exclude_file.read_text().split()
+            ids += [line.strip() for line in rule.exclude_file.read_text().splitlines() if line.strip()]
         except OSError as error:
             raise UserError(f"exclude_file {rule.exclude_file} cannot be read: {error.strerror}") from None
     return ids

@@ -18,7 +18,7 @@ from m2m_model.contracts.store import (
 )
 from training.engagement.config import ListConfig
 from training.engagement.day import PredictedDay, read_rows
-from training.engagement.inputs import KIND, excluded_advertisers, list_inputs, recent_lists
+from training.engagement.inputs import KIND, excluded_advertisers, later_lists, list_inputs, recent_lists
 from training.engagement.selection import Obstacles, Selection, cooling_pairs
 from training.scoring import write_parquet
 
@@ -38,7 +38,8 @@ def publish_list(
 
     Args:
         features, predictions: the day's published folders.
-        lists: folder of all lists; the recent days of this one there are what cools down.
+        lists: folder of all lists; the recent days of this one there are what cools down, and the days after, where
+            a missed day is made up for. Only the recent ones decide whether the list is still current.
         among: the advertisers that alone are in question, an arm of an experiment; None: all.
 
     Raises:
@@ -48,7 +49,9 @@ def publish_list(
     day = PredictedDay.at(features, predictions)
     obstacles = Obstacles(
         excluded=pa.array(excluded_advertisers(rule), pa.string()),
-        cooling=_cooling(recent_lists(name, rule, date=date, lists=lists)),
+        cooling=_cooling(
+            recent_lists(name, rule, date=date, lists=lists) | later_lists(name, rule, date=date, lists=lists)
+        ),
         among=None if among is None else pa.array(sorted(among), pa.string()),
     )
     selection = Selection(rule=rule, spec=day.spec(), obstacles=obstacles)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.schema import FORECASTS
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
 from m2m_model.contracts.store import MANIFEST, FileEntry, Folder, Manifest, below, read_manifest
 from training.nightly.config import KeeperConfig
@@ -20,7 +21,7 @@ WEEK = 7
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Sums over a day's predictions of one task."""
+    """Sums over a day's predictions of one count or spend."""
 
     forecast: float
     """Of mean forecasts."""
@@ -28,8 +29,6 @@ class Totals:
     """Of last week's actual values of the same rows."""
     zero_share: float
     """Of point forecasts."""
-    unusable: int
-    """Mean forecasts that are no finite number, or below 0."""
 
 
 def check_night(
@@ -50,6 +49,7 @@ def check_night(
     before = _rows_before(predictions, date)
     alerts = [
         *_rows(scored.rows, before, config),
+        *_usable(spec, scored_day, scored),
         *_forecasts(_totals(spec, day, made, scored_day, scored), config),
         *_dropped(inputs, config),
     ]
@@ -87,11 +87,22 @@ def _rows(rows: int, before: int | None, config: KeeperConfig) -> Iterator[Alert
         yield Alert(check="rows_ratio", value=round(rows / before, 4), threshold=limit, message=message)
 
 
+def _usable(spec: DatasetSpec, scored_day: Folder, scored: Manifest) -> Iterator[Alert]:
+    """Every forecast of every task must be a finite number, and none below 0."""
+    columns = {task: [f"{task}_{kind}" for kind in FORECASTS] for task in spec.task_names}
+    unusable = dict.fromkeys(columns, 0)
+    for table in _tables(scored_day, scored, [name for names in columns.values() for name in names]):
+        for task, names in columns.items():
+            values = np.stack([table[name].to_numpy() for name in names])
+            unusable[task] += int((~(np.isfinite(values) & (values >= 0))).any(axis=0).sum())
+    for task, rows in unusable.items():
+        if rows:
+            message = f"{rows:,} rows have a forecast of {task} that is below 0 or no finite number"
+            yield Alert(check=f"usable.{task}", value=rows, threshold=0, message=message)
+
+
 def _forecasts(totals: dict[str, Totals], config: KeeperConfig) -> Iterator[Alert]:
     for task, total in totals.items():
-        if total.unusable:
-            message = f"{total.unusable:,} mean forecasts of {task} are below 0 or no finite number"
-            yield Alert(check=f"usable.{task}", value=total.unusable, threshold=0, message=message)
         if total.zero_share > config.zero_share:
             message = f"{total.zero_share:.1%} of the point forecasts of {task} are 0"
             check = f"zero_share.{task}"
@@ -119,13 +130,12 @@ def _outside(value: float, bounds: tuple[float, float]) -> float | None:
 def _totals(spec: DatasetSpec, day: Folder, made: Manifest, scored_day: Folder, scored: Manifest) -> dict[str, Totals]:
     """Per count and spend; one file of a folder is in memory at a time."""
     tasks = [task.name for task in spec.tasks if task.kind in AMOUNTS]
-    forecast, zeros, unusable, actual = (dict.fromkeys(tasks, 0.0) for _ in range(4))
+    forecast, zeros, actual = (dict.fromkeys(tasks, 0.0) for _ in range(3))
     for table in _tables(scored_day, scored, [f"{task}_{kind}" for task in tasks for kind in ("mean", "point")]):
         for task in tasks:
             means = table[f"{task}_mean"].to_numpy()
             good = np.isfinite(means) & (means >= 0)
             forecast[task] += float(means[good].sum())
-            unusable[task] += int((~good).sum())
             zeros[task] += int((table[f"{task}_point"].to_numpy() == 0).sum())
     for table in _tables(day, made, [f"history_{task}" for task in tasks]):
         for task in tasks:
@@ -136,7 +146,6 @@ def _totals(spec: DatasetSpec, day: Folder, made: Manifest, scored_day: Folder, 
             forecast=forecast[task],
             actual=actual[task],
             zero_share=zeros[task] / scored.rows if scored.rows else 0.0,
-            unusable=int(unusable[task]),
         )
         for task in tasks
     }

@@ -131,13 +131,7 @@ class Registry:
         root = Folder.at(self.location)
         if not root.exists(PROMOTED):
             return None
-        try:
-            return Decision.model_validate_json(root.read_bytes(PROMOTED))
-        except ValidationError as error:
-            raise UserError(
-                f"{self.location}/{PROMOTED} is damaged ({error.error_count()} problems): promote a version again, "
-                "with --force"
-            ) from None
+        return _decision(root, PROMOTED)
 
     def promoted(self) -> PublishedModel:
         """The promoted version.
@@ -155,16 +149,28 @@ class Registry:
         root = Folder.at(self.location)
         text = (decision.model_dump_json(indent=1) + "\n").encode()
         moment = decision.at.strftime("%Y%m%dT%H%M%S.%f")  # in the order of the decisions
-        root.write_bytes(f"{PROMOTIONS}/{moment}-{uuid.uuid4().hex[:8]}.json", text)
+        root.replace_bytes(f"{PROMOTIONS}/{moment}-{uuid.uuid4().hex[:8]}.json", text)
         if decision.promoted:
             root.replace_bytes(PROMOTED, text)
 
     def decisions(self) -> list[Decision]:
-        """All decisions, oldest first."""
+        """All decisions, oldest first.
+
+        Raises:
+            UserError: the record of one is damaged.
+        """
         root = Folder.at(self.location)
         selector = pafs.FileSelector(root.join(PROMOTIONS), recursive=False, allow_not_found=True)
         names = sorted(info.base_name for info in root.filesystem.get_file_info(selector))
-        return [Decision.model_validate_json(root.read_bytes(f"{PROMOTIONS}/{name}")) for name in names]
+        return [_decision(root, f"{PROMOTIONS}/{name}") for name in names if name.endswith(".json")]
+
+
+def _decision(root: Folder, path: str) -> Decision:
+    try:
+        return Decision.model_validate_json(root.read_bytes(path))
+    except ValidationError as error:
+        mend = "promote a version again, with --force" if path == PROMOTED else "remove it"
+        raise UserError(f"{root.uri}/{path} is damaged ({error.error_count()} problems): {mend}") from None
 
 
 def _copied(source: Folder, entry: FileEntry, target: Folder) -> FileEntry:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from m2m_model.contracts.days import published_days
 from m2m_model.contracts.drift import Histograms
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
+from m2m_model.contracts.store import FileEntry, Folder, Manifest, below, read_manifest
 from training.baselines.registry import BASELINES
 from training.correlations import scenario_correlations
 from training.metrics import AIMED
@@ -97,7 +97,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
     target = Folder.at(out)
     for file, text in ((METRICS, metrics_csv(rows)), (HISTORY, history_csv(rows)), (INDEX, page)):
         target.replace_bytes(file, text.encode())
-    return f"{out.rstrip('/')}/{INDEX}"
+    return below(out, INDEX)
 
 
 _METRIC_ORDER = (*AIMED.items(), ("nmae", "mean"), ("smape", "mean"))
@@ -108,7 +108,7 @@ def last_day(predictions: str) -> dict[str, Any] | None:
     date = _last_published(predictions)
     if date is None:
         return None
-    folder = Folder.at(f"{predictions.rstrip('/')}/dt={date}")
+    folder = Folder.at(below(predictions, f"dt={date}"))
     manifest = read_manifest(folder, kind="predictions", build_hint="run jobs/predict.py first")
     table = _tables(folder, manifest)
     tasks = [name.removesuffix("_point") for name in table.column_names if name.endswith("_point")]
@@ -144,7 +144,7 @@ def _drift(inputs: ReportInputs, dataset: Manifest) -> DriftReport:
     trained = Histograms.from_json(_file(folder, dataset, role="histograms"), source=folder.uri, spec=spec)
     days = {}
     if date := _last_published(inputs.features):
-        day = Folder.at(f"{inputs.features.rstrip('/')}/dt={date}")
+        day = Folder.at(below(inputs.features, f"dt={date}"))
         manifest = read_manifest(day, kind="features", build_hint="run jobs/build_dataset.py --date first")
         if read_spec(day, manifest).feature_fingerprint == spec.feature_fingerprint:
             content = _file(day, manifest, role="histograms")
