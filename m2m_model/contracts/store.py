@@ -310,7 +310,7 @@ def remove_superseded(folder: Folder, *, live: str, grace_seconds: float) -> lis
     root = pafs.FileSelector(folder.join(DATA), recursive=False, allow_not_found=True)
     infos = folder.filesystem.get_file_info(root)
     manifest = json.loads(folder.read_bytes(MANIFEST))
-    published = datetime.datetime.fromisoformat(manifest["created_at"]).timestamp()
+    published = _instant(manifest["created_at"])
     in_force, removed = manifest["generation"], []
     begun = {info.base_name.removeprefix("generation="): info for info in infos}
     for generation, info in begun.items():
@@ -337,6 +337,14 @@ def _remove_temporaries(folder: Folder, grace_seconds: float) -> None:
         with contextlib.suppress(FileNotFoundError):  # its publisher lives, or another one removes it too
             if time.time() - path.stat().st_mtime >= grace_seconds:
                 path.unlink()
+
+
+def _instant(text: str) -> float:
+    """Seconds since 1970 of an ISO moment; 0 if it is none."""
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _began(generation: str) -> float:
