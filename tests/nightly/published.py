@@ -67,7 +67,9 @@ def histograms(split: str) -> Histograms:
 def prepare(out: Path, ray_address: str) -> PublishedRun:
     """A run with a model and no day."""
     write_run(out / "config.toml", out=out, more=MORE)
-    publish_tables(str(out / "dataset"), "dataset", {}, histograms=histograms("train"))
+    dataset = publish_tables(str(out / "dataset"), "dataset", {}, histograms=histograms("train"))
+    about = {"feature_fingerprint": SPEC.feature_fingerprint}
+    publish(Folder.at(out / "dataset"), dataset.model_copy(update={"content": about}))
     torch.manual_seed(0)
     snapshot = Snapshot(model=build_model(MODEL, SPEC).state_dict(), optimizer={}, state=LoopState(best_loss=1.0))
     content = run_content(MODEL, TrainingConfig(), dataset_generation="g")
