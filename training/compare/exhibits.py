@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.compare.data_exhibits import data_markdown
-from training.compare.figures import overall_bars, sensitivity
+from training.compare.figures import overall_errors, sensitivity
 from training.compare.intervals import interval
 from training.compare.results import Resampled, Results
 from training.compare.study import Study
@@ -48,7 +48,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     (folder / "bias.csv").write_text(to_csv(BIAS_COLUMNS, biases))
     comparisons = {name: paired(view, study.study.best, besides=study.floors) for name, view in resampled.items()}
     (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons["all"]))
-    figure = overall_bars(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
+    figure = overall_errors(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
     (folder / "overall.svg").write_text(figure)
     page = [
         f"# {study.study.name}",

@@ -12,7 +12,9 @@ from training.metrics import Metric
 from training.report.plots import PALETTE, STYLE, to_svg
 
 
-def overall_bars(resampled: Resampled, *, forecasts: Mapping[Metric, str], best: str, titles: Mapping[str, str]) -> str:
+def overall_errors(
+    resampled: Resampled, *, forecasts: Mapping[Metric, str], best: str, titles: Mapping[str, str]
+) -> str:
     """Figure 5: the macro average of each metric per model, best first, with 95 % intervals of the resamples.
 
     ``forecasts``: which kind of forecast each metric is shown for. The intervals are of each model alone: overlapping
@@ -27,13 +29,14 @@ def overall_bars(resampled: Resampled, *, forecasts: Mapping[Metric, str], best:
             order = sorted(draws, key=lambda model: -draws[model][0])
             for position, model in enumerate(order):
                 low, high = interval(draws[model])
-                colour = PALETTE[0] if model == best else PALETTE[4]
-                axis.barh(position, draws[model][0], color=colour, height=0.7)
-                axis.plot([low, high], [position, position], color="#222b36", linewidth=1.2)
+                colour = PALETTE[0] if model == best else "#8a94a3"
+                axis.plot([low, high], [position, position], color=colour, linewidth=1.6, solid_capstyle="butt")
+                axis.plot(draws[model][0], position, color=colour, marker="o", markersize=7, markeredgecolor="white")
                 axis.text(high, position, f"  {draws[model][0]:.3f}", va="center", fontsize=8.5)
             axis.set_yticks(range(len(order)), [titles.get(model, model) for model in order])
-            axis.set_xlim(0.9 * min(d[0] for d in draws.values()), 1.08 * max(interval(d)[1] for d in draws.values()))
-            axis.set_xlabel(f"{metric.upper()}, {kind} forecast (axis not from 0)")
+            ends = np.concatenate([interval(d) for d in draws.values()])
+            axis.set_xlim(0.98 * ends.min(), 1.06 * ends.max())
+            axis.set_xlabel(f"{metric.upper()}, {kind} forecast")
             axis.grid(visible=False, axis="y")
         return to_svg(figure)
 
