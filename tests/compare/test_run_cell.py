@@ -76,7 +76,7 @@ def test_an_ensemble_is_made_of_the_single_models_of_other_cells(
     expected, about = run_cell(ensemble, tell=lambda line: None)
     assert len(list(tmp_path.iterdir())) == 2
 
-    monkeypatch.setattr("training.compare.run_cell.build_model", None)
+    monkeypatch.setattr("training.compare.run_cell._trained", None)
     monkeypatch.setattr("training.compare.run_cell.BASELINES", None)
     found, again = run_cell(dataclasses.replace(ensemble, keep=tmp_path), tell=lambda line: None)
     for forecast, sums in expected.forecasts.items():

@@ -1,17 +1,27 @@
 """Fitted members of cells, kept in a scratch folder: an ensemble of one study is made of single models of another.
 
-They are pickles, for the machine and the code that wrote them; what is to be kept goes through ``training.checkpoint``.
+A file is a line of JSON, then weights as torch keeps them, or LightGBM's text; nothing in it runs.
 """
 
 import hashlib
+import io
+import json
 import os
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from training.scoring import Forecaster
+import lightgbm
+import torch
+
+from m2m_model.config import ModelConfig
+from m2m_model.contracts.spec import DatasetSpec
+from m2m_model.zoo.registry import build_model
+from training.baselines.lightgbm import LightGbmForecaster
+from training.config import Precision
+from training.scoring import Forecaster, ModelForecaster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +30,66 @@ class Member:
     fit_seconds: float
 
 
-def kept_member(folder: Path | None, identity: str, fit: Callable[[], Forecaster]) -> Member:
+class Form(Protocol):
+    """How a kind of forecaster is written."""
+
+    def write(self, forecaster: Forecaster) -> bytes: ...
+
+    def read(self, content: bytes) -> Forecaster: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsForm:
+    """A neural model's."""
+
+    model: ModelConfig
+    spec: DatasetSpec
+    precision: Precision
+
+    def write(self, forecaster: Forecaster) -> bytes:
+        assert isinstance(forecaster, ModelForecaster)
+        stream = io.BytesIO()
+        torch.save(forecaster.module.state_dict(), stream)
+        return stream.getvalue()
+
+    def read(self, content: bytes) -> Forecaster:
+        module = build_model(self.model, self.spec)
+        module.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+        return ModelForecaster(module, precision=self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreesForm:
+    """LightGBM's."""
+
+    name: str
+    spec: DatasetSpec
+
+    def write(self, forecaster: Forecaster) -> bytes:
+        assert isinstance(forecaster, LightGbmForecaster)
+        texts = [booster.model_to_string() if booster is not None else None for booster in forecaster.boosters]
+        return json.dumps(texts).encode()
+
+    def read(self, content: bytes) -> Forecaster:
+        boosters = (lightgbm.Booster(model_str=text) if text else None for text in json.loads(content))
+        return LightGbmForecaster(spec=self.spec, name=self.name, boosters=tuple(boosters))
+
+
+def kept_member(folder: Path | None, identity: str, form: Form | None, fit: Callable[[], Forecaster]) -> Member:
     """The member that was kept under ``identity`` (all that it depends on), or else ``fit()``, which is kept.
 
-    Without a ``folder`` it is fitted.
+    Without a ``folder``, or a ``form`` to keep it in, it is fitted.
     """
-    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.pkl" if folder else None
-    if path and path.exists():
-        with path.open("rb") as stream:
-            member = pickle.load(stream)
-        assert isinstance(member, Member)
-        return member
+    name = f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.member"
+    if folder and form and (folder / name).exists():
+        head, _, content = (folder / name).read_bytes().partition(b"\n")
+        return Member(forecaster=form.read(content), fit_seconds=json.loads(head)["fit_seconds"])
     started = time.monotonic()
     forecaster = fit()
     member = Member(forecaster=forecaster, fit_seconds=time.monotonic() - started)
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(pickle.dumps(member))
-        temporary.rename(path)
+    if folder and form:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{name}.{os.getpid()}.tmp"
+        temporary.write_bytes(json.dumps({"fit_seconds": member.fit_seconds}).encode() + b"\n" + form.write(forecaster))
+        temporary.rename(folder / name)
     return member

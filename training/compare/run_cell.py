@@ -20,8 +20,9 @@ from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
 from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
+from training.baselines.lightgbm import OBJECTIVES
 from training.baselines.registry import BASELINES
-from training.compare.members import kept_member
+from training.compare.members import Form, TreesForm, WeightsForm, kept_member
 from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import CellSums
 from training.config import TrainingConfig
@@ -99,11 +100,16 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
             return BASELINES[job.baseline](source, manifest, config)
         return ModelForecaster(_trained(job, config, spec, tell), precision=config.predict.precision)
 
+    form: Form | None = None
+    if not job.baseline:
+        form = WeightsForm(model=job.model, spec=spec, precision=job.config.predict.precision)
+    elif job.baseline in OBJECTIVES:
+        form = TreesForm(name=job.baseline, spec=spec)
     members = []
     for seed in range(job.config.train.seed * job.members, (job.config.train.seed + 1) * job.members):
         train = job.config.train.model_copy(update={"seed": seed})
         config = job.config.model_copy(update={"train": train})
-        members.append(kept_member(job.keep, _identity(job, config, manifest), partial(fit, config)))
+        members.append(kept_member(job.keep, _identity(job, config, manifest), form, partial(fit, config)))
     forecaster = Ensemble(members=tuple(member.forecaster for member in members))
     about = {"settings": job.settings, "fit_seconds": f"{sum(member.fit_seconds for member in members):.1f}"}
     if isinstance(members[0].forecaster, ModelForecaster):
