@@ -161,13 +161,14 @@ class Night:
         as_of = matured_day(self.date, self.model.spec)
         if self._published("predictions", as_of) is None:
             return "skipped", f"{as_of} was not predicted"
-        made, features = self._published("labels", as_of), self._published("features", as_of, needed=True)
-        assert features is not None
-        fingerprint = "feature_fingerprint"
-        if made is not None and made.content.get(fingerprint) == features.content.get(fingerprint):
+        made, features = self._published("labels", as_of), self._published("features", as_of)
+        name = "feature_fingerprint"
+        if made is not None and (features is None or made.content.get(name) == features.content.get(name)):
             return "skipped", f"{as_of}: {made.rows:,} rows, generation {made.generation}"
         if self.features_published:
             return "skipped", f"{as_of} is not published"
+        features = self._published("features", as_of, needed=True)
+        assert features is not None
         (entry,) = features.select(role="spec")
         spec = below(self.config.run.path("features"), f"dt={as_of}", entry.path)
         self._run("jobs.build_dataset", "--labels", str(as_of), "--spec", spec)
