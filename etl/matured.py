@@ -7,22 +7,42 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from etl.attributes import AttributeTable
-from etl.build import arrivals_until
+from etl.build import arrivals_until, input_config_digest
 from etl.config import EtlConfig
 from etl.facts import spec_sources
 from etl.failures import spark_failures
 from etl.frozen import check_frozen_expressions, check_frozen_spec, history, snapshot_span
-from etl.inputs import list_inputs
+from etl.inputs import changed_parts, list_inputs
 from etl.output import publish_rows, window_plan, write_job, write_rows
 from etl.pack import PackJob
 from etl.packed import packed_facts, summaries
 from etl.plan import AsOf
 from etl.quality import check_summaries
 from etl.raw import read_raw
+from etl.tables import Days
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.contracts.store import Manifest
+from m2m_model.contracts.store import MANIFEST, Folder, Manifest, read_manifest
 
 SPLIT = "matured"
+
+
+@spark_failures()
+def labels_complete(
+    spark: SparkSession, config: EtlConfig, spec: DatasetSpec, *, date: datetime.date, raw: str, out: str
+) -> bool:
+    """Whether the labels published at ``out`` are of this spec and configuration, and of the raw files as they are."""
+    folder = Folder.at(out)
+    if not folder.exists(MANIFEST):
+        return False
+    content = read_manifest(folder, kind="labels", build_hint="build the labels again").content
+    if content["feature_fingerprint"] != spec.feature_fingerprint:
+        return False
+    if content.get("input_config") != input_config_digest(config):
+        return False
+    now = list_inputs(spark, config.raw, root=raw).versions(
+        facts=_days(spec, date), snapshots=snapshot_span(spec, date)
+    )
+    return not changed_parts(content["inputs"], now)
 
 
 @spark_failures()
@@ -49,8 +69,7 @@ def build_labels(
         UserError: bad input or config; what was published of the day before stays.
     """
     check_frozen_spec(spec, config, date)
-    days, snapshots = history(spec, date), snapshot_span(spec, date)
-    days = days[0], date + datetime.timedelta(days=spec.horizon)
+    days, snapshots, digest = _days(spec, date), snapshot_span(spec, date), input_config_digest(config)
     last_day = max(config.raw.last_day, days[1])
     config = config.model_copy(update={"raw": config.raw.model_copy(update={"last_day": last_day})})
     inputs = list_inputs(spark, config.raw, root=raw)
@@ -74,7 +93,13 @@ def build_labels(
     content = {
         "as_of": str(date),
         "raw_days": [str(day) for day in days],
+        "input_config": digest,
         "inputs": inputs.versions(facts=days, snapshots=snapshots),
         "dropped": tables.findings.dropped,
     }
     return publish_rows(out, "labels", job, spec, results, config, content | dict(run_info or {}))
+
+
+def _days(spec: DatasetSpec, date: datetime.date) -> Days:
+    """First and last day of the facts that features and labels of as-of day ``date`` sum over."""
+    return history(spec, date)[0], date + datetime.timedelta(days=spec.horizon)

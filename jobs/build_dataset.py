@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from etl.build import build_dataset
 from etl.days import DayStatus, FeatureDays
-from etl.matured import build_labels
+from etl.matured import build_labels, labels_complete
 from etl.session import build_session
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.drift import LARGE, Histograms
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--labels", type=day, help="build the rows of this as-of day, whose labels have matured")
     parser.add_argument("--spec", help="the frozen spec: path or URI of a dataset's spec.json")
     parser.add_argument("--as-known-at", type=instant, help="leave out rows that arrived later (2017-12-31T06:00:00Z)")
-    parser.add_argument("--force", action="store_true", help="with --backfill: complete days too")
+    parser.add_argument("--force", action="store_true", help="with --backfill and --labels: complete days too")
     arguments = parser.parse_args(argv)
     if (arguments.date or arguments.backfill or arguments.labels) and arguments.spec is None:
         raise UserError("--date, --backfill and --labels need --spec: a day is built with a frozen spec")
@@ -66,6 +66,9 @@ def _run(spark: SparkSession, config: RunConfig, spec: DatasetSpec | None, argum
     known, raw = arguments.as_known_at, config.run.path("raw")
     if spec is not None and arguments.labels:
         out = config.run.path("labels", f"dt={arguments.labels}")
+        if not arguments.force and labels_complete(spark, config, spec, date=arguments.labels, raw=raw, out=out):
+            print(f"labels of {arguments.labels} are complete, left as they are", flush=True)
+            return
         _print(build_labels(spark, config, spec, date=arguments.labels, raw=raw, out=out, run_info=run_info), out)
         return
     if spec is None or not (arguments.date or arguments.backfill):

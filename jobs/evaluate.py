@@ -12,7 +12,7 @@ from training.cluster import connected
 from training.evaluate import evaluate, fit_forecast_rules
 from training.forecast import ForecastRules
 from training.metrics import HEADLINE, OVERALL, to_csv
-from training.predict import parquet_files, read_spec
+from training.published import parquet_files, read_spec
 from training.report.plots import error_by_scenario
 from training.report.tables import Metrics, parse_metrics
 from training.scoring import Forecaster, ModelForecaster, Source

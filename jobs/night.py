@@ -161,12 +161,10 @@ class Night:
         as_of = matured_day(self.date, self.model.spec)
         if self._published("predictions", as_of) is None:
             return "skipped", f"{as_of} was not predicted"
-        made, features = self._published("labels", as_of), self._published("features", as_of)
-        name = "feature_fingerprint"
-        if made is not None and (features is None or made.content.get(name) == features.content.get(name)):
-            return "skipped", f"{as_of}: {made.rows:,} rows, generation {made.generation}"
-        if self.features_published:
-            return "skipped", f"{as_of} is not published"
+        before, features = self._published("labels", as_of), self._published("features", as_of)
+        if self.features_published or (features is None and before is not None):
+            kept = "not published" if before is None else f"{before.rows:,} rows, generation {before.generation}"
+            return "skipped", f"{as_of}: {kept}"
         features = self._published("features", as_of, needed=True)
         assert features is not None
         (entry,) = features.select(role="spec")
@@ -174,7 +172,8 @@ class Night:
         self._run("jobs.build_dataset", "--labels", str(as_of), "--spec", spec)
         made = self._published("labels", as_of, needed=True)
         assert made is not None
-        return "done", f"{as_of}: {made.rows:,} rows, generation {made.generation}"
+        same = before is not None and before.generation == made.generation
+        return "skipped" if same else "done", f"{as_of}: {made.rows:,} rows, generation {made.generation}"
 
     def _monitor(self) -> Done:
         report = monitor_night(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.store import Folder, read_manifest
 from training.checkpoint import load_model
-from training.predict import parquet_files, read_spec
+from training.published import parquet_files, read_spec
 from training.report.build import ReportInputs, build_report
 from training.report.shuffle import shuffle_cost
 from training.scoring import ModelForecaster, Source

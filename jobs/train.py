@@ -14,7 +14,7 @@ from training.cluster import connected
 from training.dataset import label_statistics, open_split
 from training.evaluate import fit_forecast_rules
 from training.loop import Snapshot
-from training.predict import parquet_files, read_spec
+from training.published import parquet_files, read_spec
 from training.ray_train import TrainJob, train
 from training.report.plots import training_curves
 from training.scoring import ModelForecaster, Source

@@ -3,9 +3,7 @@
 import datetime
 
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import (
-    FileEntry,
     Folder,
     Manifest,
     new_generation,
@@ -16,6 +14,7 @@ from m2m_model.contracts.store import (
 from training.checkpoint import LoadedModel
 from training.config import ClusterConfig, PredictConfig
 from training.progress import Display
+from training.published import parquet_files, read_spec
 from training.scoring import ModelForecaster, Predict, Source, map_files
 
 KIND = "predictions"
@@ -70,14 +69,3 @@ def predict_day(
     publish(target, written)
     remove_superseded(target, live=generation, grace_seconds=config.grace_seconds)
     return written
-
-
-def read_spec(folder: Folder, manifest: Manifest) -> DatasetSpec:
-    """The spec that the rows of a published folder were built with."""
-    (entry,) = manifest.select(role="spec")
-    text = folder.read_file(entry, hint=f"make the {manifest.kind} again").decode()
-    return DatasetSpec.from_json(text, source=f"{folder.uri}/{entry.path}")
-
-
-def parquet_files(manifest: Manifest, **partition: str) -> tuple[FileEntry, ...]:
-    return tuple(entry for entry in manifest.select(**partition) if entry.path.endswith(".parquet"))

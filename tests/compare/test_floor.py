@@ -15,7 +15,7 @@ from tests.training.tiny import SPEC
 from training.compare.floor import floor_sums
 from training.compare.run_cell import open_dataset
 from training.compare.sums import SUMS
-from training.predict import parquet_files
+from training.published import parquet_files
 
 
 def write_truth(dataset: Path, folder: Path, *, rows: slice = slice(None)) -> pa.Table:

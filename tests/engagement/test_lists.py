@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -120,6 +121,23 @@ def test_who_was_listed_cools_down(tmp_path: Path) -> None:
         _, table = selected(tmp_path, rule, day)
         found.append(table.filter(pa.compute.equal(table["scenario_id"], "a"))["advertiser_id"].to_pylist())
     assert found == [["0-3"], ["0-0"], [], ["0-3"]]
+
+
+def test_whom_an_earlier_version_of_a_day_named_cools_down_too(tmp_path: Path) -> None:
+    rule = ListConfig(task="days", at_most=1.0, budgets={"b": 0}, budget=1, cool_down_days=2)
+    later = DAY + datetime.timedelta(days=1)
+    for day in (DAY, later):
+        publish_day(tmp_path, day)
+    versions = [selected(tmp_path, rule)[1], selected(tmp_path, rule.model_copy(update={"exclude": ("0-3",)}))[1]]
+    assert [table["advertiser_id"].to_pylist() for table in versions] == [["0-3"], ["0-0"]]
+    manifest, table = selected(tmp_path, rule, later)
+    assert manifest.content["passed_over"]["cooling down"] == 2
+    assert not {"0-3", "0-0"} & set(table["advertiser_id"].to_pylist())
+    manifest, table = selected(tmp_path, rule)
+    assert table["advertiser_id"].to_pylist() == ["0-3"], "the day's own versions do not hold it up"
+    assert manifest.rows == len(
+        ds.dataset(tmp_path / f"lists/fading/dt={DAY}/data/generation={manifest.generation}").to_table()
+    )
 
 
 def test_a_missed_day_that_is_made_up_for_keeps_away_from_the_days_after(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from etl.build import build_dataset, build_day
-from etl.matured import build_labels
+from etl.matured import build_labels, labels_complete
 from m2m_model.contracts.schema import sorted_rows_hash
 from tests.etl.published import feature_hash, live_manifest, read_rows, read_spec
 from tests.etl.raw_world import Shape, make_world
@@ -34,7 +34,9 @@ def test_a_days_labels_are_those_of_the_full_build(spark: SparkSession, tmp_path
     raw_config = config.raw.model_copy(update={"last_day": date})
     early = config.model_copy(update={"raw": raw_config})
     out = tmp_path / "labels"
+    assert not labels_complete(spark, early, spec, date=date, raw=raw, out=str(out))
     build_labels(spark, early, spec, date=date, raw=raw, out=str(out))
+    assert labels_complete(spark, early, spec, date=date, raw=raw, out=str(out))
     made = live_manifest(out, "labels")
     rows = read_rows(out, made)
     assert sorted_rows_hash(rows) == sorted_rows_hash(expected)

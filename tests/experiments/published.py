@@ -20,6 +20,7 @@ from tests.training.run_toml import write_run
 from tests.training.tiny import DAY as DAY
 from tests.training.tiny import SPEC as TINY
 from tests.training.tiny import publish_tables, random_table
+from training.published import parquet_files
 
 UNITS, DAYS = TINY.tasks
 SPEC = TINY.model_copy(update={"tasks": (UNITS, DAYS.model_copy(update={"daily_max": 1}))})
@@ -121,7 +122,7 @@ class Platform:
         return read_manifest(Folder.at(self.out / place), kind=kind, build_hint="")
 
     def table(self, place: str, kind: str) -> pa.Table:
-        (entry,) = self.manifest(place, kind).files
+        (entry,) = parquet_files(self.manifest(place, kind))
         return pq.read_table(self.out / place / entry.path, partitioning=None)
 
     def assignment(self, name: str) -> dict[str, dict[str, object]]:

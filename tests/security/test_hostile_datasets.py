@@ -16,7 +16,7 @@ from m2m_model.contracts.store import MANIFEST
 from tests.security.payload import Payload
 from tests.training.tiny import SPEC, publish_tables, random_table
 from training.dataset import open_split
-from training.predict import parquet_files
+from training.published import parquet_files
 from training.scoring import Source
 
 TRAIN = {"split": "train", "dt": "2017-03-01"}

@@ -16,7 +16,7 @@ from tests.training.tiny import MODEL, SPEC
 from training.dataset import label_statistics, open_split
 from training.evaluate import Evaluate
 from training.forecast import ForecastRules, fit_rules
-from training.predict import parquet_files
+from training.published import parquet_files
 from training.row_sums import RowSums
 from training.scoring import Collect, ModelForecaster, Predict, Scored, Source
 

@@ -18,9 +18,9 @@ from training.cluster import connected
 from training.config import ClusterConfig, PredictConfig
 from training.evaluate import evaluate, fit_forecast_rules
 from training.metrics import MetricSums
-from training.predict import parquet_files
 from training.preflight import check_resources
 from training.progress import Display
+from training.published import parquet_files
 from training.scoring import Collect, ModelForecaster, Predict, Scored, Source, knowledge_order, map_files
 
 RULES = same_rules(0.5, 0.9)

@@ -16,7 +16,7 @@ from m2m_model.contracts.spec import task_columns
 from m2m_model.contracts.store import FileEntry, Folder, read_manifest
 from training.compare.tables import markdown, to_csv
 from training.correlations import scenario_correlations
-from training.predict import parquet_files, read_spec
+from training.published import parquet_files, read_spec
 from training.report.plots import correlations
 
 TABLE1, TABLE3, PICTURE = "table1.csv", "table3.csv", "table1.svg"

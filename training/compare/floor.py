@@ -18,7 +18,7 @@ from m2m_model.contracts.schema import KEYS
 from training.compare.period import period_sums, scenarios_of_test
 from training.compare.run_cell import open_dataset
 from training.compare.sums import CellSums
-from training.predict import parquet_files
+from training.published import parquet_files
 
 Floor = Literal["observable", "bayes"]
 """The best forecasts given what can be seen by the as-of day, or given the state of the world."""

@@ -30,7 +30,7 @@ from training.dataset import label_statistics, open_split
 from training.forecast import ForecastRules, Forecasts, fit_rules
 from training.loop import Event, Loop, task_weights
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
-from training.predict import parquet_files, read_spec
+from training.published import parquet_files, read_spec
 from training.readers.registry import open_reader
 from training.row_sums import RowSums
 from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from m2m_model.contracts.errors import UserError
@@ -20,7 +19,7 @@ from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
 from training.checkpoint import LoadedModel
 from training.dashboard.explain import explain, explainable
-from training.predict import parquet_files, read_spec
+from training.published import paired_files, parquet_files, read_rows, read_spec
 from training.scoring import Source
 
 KEPT = ("mean", "p10", "p50", "p90")
@@ -94,8 +93,7 @@ def read_advertisers(
     spec = read_spec(day, made)
     columns = ["advertiser_id", "scenario_id", "eligible", *task_columns(spec, "history")]
     rows = _table(day, parquet_files(made), columns)
-    by_name = {entry.path.rpartition("/")[2]: entry for entry in parquet_files(published)}
-    forecasts = _table(scored, [by_name[e.path.rpartition("/")[2]] for e in parquet_files(made)], None)
+    forecasts = _table(scored, [forecasts for _, forecasts in paired_files(made, published)], None)
     ids, advertiser = np.unique(np.array(rows["advertiser_id"].to_pylist()).astype(str), return_inverse=True)
     history = np.stack([_weeks(rows[name], spec) for name in task_columns(spec, "history")], axis=1)
     attention, knowledge = _explained(day, made, model, spec, _largest(advertiser, history, explained_rows))
@@ -151,12 +149,7 @@ def _explained(
 
 
 def _table(folder: Folder, entries: Sequence[FileEntry], columns: list[str] | None) -> pa.Table:
-    try:
-        return pa.concat_tables(
-            [pq.read_table(pa.BufferReader(folder.read_bytes(entry.path)), columns=columns) for entry in entries]
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{folder.uri} is damaged ({str(error).splitlines()[0]}): make that day again") from None
+    return pa.concat_tables([read_rows(folder, entry, columns) for entry in entries])
 
 
 def _weeks(column: pa.ChunkedArray, spec: DatasetSpec) -> Float[np.ndarray, "N W"]:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.contracts.store import FileEntry, Folder, Manifest, damaged_file, first_line, read_manifest
-from training.predict import parquet_files, read_spec
+from m2m_model.contracts.store import Folder, Manifest, read_manifest
+from training.published import paired_files, read_rows, read_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,31 +48,11 @@ class PredictedDay:
         Raises:
             UserError: the keys differ, or a file is missing or damaged.
         """
-        by_name = {_name(entry): entry for entry in parquet_files(self.scored)}
-        for entry in parquet_files(self.made):
-            rows = read_rows(self.features, entry, [*KEYS, *columns])
-            wanted = None if forecasts is None else [*KEYS, *forecasts]
-            predicted = read_rows(self.predictions, by_name[_name(entry)], wanted)
+        wanted = None if forecasts is None else [*KEYS, *forecasts]
+        for made, scored in paired_files(self.made, self.scored):
+            rows = read_rows(self.features, made, [*KEYS, *columns])
+            predicted = read_rows(self.predictions, scored, wanted)
             for key in KEYS:
                 if not rows[key].equals(predicted[key]):
                     raise UserError(f"features and predictions of the day differ in {key}: predict the day again")
             yield rows, predicted
-
-
-def read_rows(folder: Folder, entry: FileEntry, columns: Sequence[str] | None) -> pa.Table:
-    """One Parquet file of a published folder, in memory, as it was published.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    hint = "make that day again"
-    folder.check_content([entry], hint=hint)
-    try:
-        with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
-            return pq.read_table(stream, columns=None if columns is None else list(columns)).combine_chunks()
-    except (OSError, pa.ArrowException) as error:
-        raise damaged_file(folder, entry, first_line(error), hint=hint) from None
-
-
-def _name(entry: FileEntry) -> str:
-    return entry.path.rpartition("/")[2]

@@ -1,12 +1,18 @@
-"""A day's lists, published one by one beside its predictions."""
+"""A day's lists, published one by one beside its predictions.
+
+A list that is made again keeps, beside its pairs, those that an earlier version of the day named and it does not:
+somebody may have told them by then, so that they cool down too.
+"""
 
 import datetime
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from m2m_model.contracts.store import (
+    MANIFEST,
     Folder,
     Manifest,
     below,
@@ -17,10 +23,15 @@ from m2m_model.contracts.store import (
     remove_superseded,
 )
 from training.engagement.config import ListConfig
-from training.engagement.day import PredictedDay, read_rows
+from training.engagement.day import PredictedDay
 from training.engagement.inputs import KIND, excluded_advertisers, later_lists, list_inputs, recent_lists
-from training.engagement.selection import Obstacles, Selection, cooling_pairs
+from training.engagement.selection import Obstacles, Pair, Selection, pairs
+from training.published import parquet_files, read_rows
 from training.scoring import write_parquet
+
+WITHDRAWN = "withdrawn"
+"""Role of the file of pairs that the day's earlier versions named; Parquet readers of a folder pass over its name."""
+HINT = "select that day again"
 
 
 def publish_list(
@@ -49,8 +60,10 @@ def publish_list(
     day = PredictedDay.at(features, predictions)
     obstacles = Obstacles(
         excluded=pa.array(excluded_advertisers(rule), pa.string()),
-        cooling=_cooling(
-            recent_lists(name, rule, date=date, lists=lists) | later_lists(name, rule, date=date, lists=lists)
+        cooling=_named(
+            (
+                recent_lists(name, rule, date=date, lists=lists) | later_lists(name, rule, date=date, lists=lists)
+            ).values()
         ),
         among=None if among is None else pa.array(sorted(among), pa.string()),
     )
@@ -64,18 +77,27 @@ def publish_list(
         "predictions_generation": day.scored.generation,
         "model_version": day.scored.content["model_version"],
     }
-    return publish_pairs(below(lists, name, f"dt={date}"), selection.table(), content, grace_seconds=grace_seconds)
+    out, table = below(lists, name, f"dt={date}"), selection.table()
+    return publish_pairs(out, table, content, grace_seconds=grace_seconds, withdrawn=_withdrawn(out, table))
 
 
-def publish_pairs(out: str, table: pa.Table, content: Mapping[str, Any], *, grace_seconds: float) -> Manifest:
-    """Publish a list's pairs at ``out``, replacing what was there."""
+def publish_pairs(
+    out: str, table: pa.Table, content: Mapping[str, Any], *, grace_seconds: float, withdrawn: Collection[Pair] = ()
+) -> Manifest:
+    """Publish a list's pairs at ``out``, replacing what was there, and those that are withdrawn, if any."""
     folder, generation = Folder.at(out), new_generation()
     entry = write_parquet(folder, data_path(generation, "part-0.parquet"), table.schema, iter([table]), partition={})
+    files = [entry]
+    if withdrawn:
+        written = folder.write_bytes(
+            data_path(generation, f"_{WITHDRAWN}.json"), json.dumps(sorted(withdrawn)).encode()
+        )
+        files.append(written.model_copy(update={"partition": {"role": WITHDRAWN}}))
     manifest = Manifest(
         kind=KIND,
         generation=generation,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        files=(entry,),
+        files=tuple(files),
         content=dict(content),
     )
     publish(folder, manifest)
@@ -83,12 +105,22 @@ def publish_pairs(out: str, table: pa.Table, content: Mapping[str, Any], *, grac
     return manifest
 
 
-def _cooling(recent: Mapping[str, Folder]) -> frozenset[tuple[str, str]]:
-    tables: dict[str, pa.Table] = {}
-    for day in recent.values():
-        for entry in read_manifest(day, kind=KIND, build_hint="select that day again").files:
-            tables[entry.path] = read_rows(day, entry, ["advertiser_id", "scenario_id"])
-    return cooling_pairs(tables)
+def _withdrawn(out: str, table: pa.Table) -> frozenset[Pair]:
+    """What the list at ``out`` and its earlier versions name, and ``table``, which replaces it, does not."""
+    folder = Folder.at(out)
+    return _named([folder]) - pairs(table) if folder.exists(MANIFEST) else frozenset()
+
+
+def _named(days: Iterable[Folder]) -> frozenset[Pair]:
+    """All pairs that any version of the lists of ``days`` named."""
+    named: set[Pair] = set()
+    for folder in days:
+        manifest = read_manifest(folder, kind=KIND, build_hint=HINT)
+        for entry in parquet_files(manifest):
+            named |= pairs(read_rows(folder, entry, ["advertiser_id", "scenario_id"]))
+        for entry in manifest.select(role=WITHDRAWN):
+            named |= {(advertiser, scenario) for advertiser, scenario in json.loads(folder.read_file(entry, hint=HINT))}
+    return frozenset(named)
 
 
 def described(manifest: Manifest) -> str:

@@ -1,6 +1,5 @@
 """From a day's features and predictions to a list: file by file, an advertiser's rows being in one file."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,9 @@ from m2m_model.contracts.spec import DatasetSpec
 from training.engagement.config import ListConfig
 from training.engagement.stretch import stretch_targets
 
+Pair = tuple[str, str]
+"""Advertiser id, scenario."""
+
 SEPARATOR = "\x1f"
 
 
@@ -23,7 +25,7 @@ class Obstacles:
 
     excluded: pa.Array
     """Advertiser ids as strings."""
-    cooling: frozenset[tuple[str, str]] = frozenset()
+    cooling: frozenset[Pair] = frozenset()
     """(advertiser id, scenario) of recent days' lists."""
     among: pa.Array | None = None
     """Advertiser ids that alone are in question; None: all."""
@@ -180,12 +182,7 @@ def list_schema(rule: ListConfig, spec: DatasetSpec) -> pa.Schema:
     )
 
 
-def cooling_pairs(recent: Mapping[str, pa.Table]) -> frozenset[tuple[str, str]]:
-    """(advertiser id, scenario) of the lists of recent days."""
-    return frozenset(
-        pair
-        for table in recent.values()
-        for pair in zip(
-            table["advertiser_id"].cast(pa.string()).to_pylist(), table["scenario_id"].to_pylist(), strict=True
-        )
-    )
+def pairs(table: pa.Table) -> frozenset[Pair]:
+    """The (advertiser id, scenario) pairs of a list."""
+    columns = table["advertiser_id"].cast(pa.string()).to_pylist(), table["scenario_id"].to_pylist()
+    return frozenset(zip(*columns, strict=True))

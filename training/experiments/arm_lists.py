@@ -7,11 +7,11 @@ import pyarrow.compute as pc
 
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 from training.engagement.config import ListConfig
-from training.engagement.day import read_rows
 from training.engagement.inputs import KIND, is_current
 from training.engagement.publish import publish_list, publish_pairs
 from training.experiments.config import ExperimentArm, ExperimentConfig
 from training.experiments.enrolment import members
+from training.published import parquet_files, read_rows
 
 LISTS = "lists"
 SELECT_HINT = "run jobs/select_rewarded.py --date D first"
@@ -25,7 +25,7 @@ def read_list(location: str) -> tuple[Manifest, pa.Table]:
     """
     folder = Folder.at(location)
     manifest = read_manifest(folder, kind=KIND, build_hint=SELECT_HINT)
-    (entry,) = manifest.files
+    (entry,) = parquet_files(manifest)
     return manifest, read_rows(folder, entry, None)
 
 

@@ -17,10 +17,10 @@ from m2m_model.contracts.store import (
     read_manifest,
     remove_superseded,
 )
-from training.engagement.day import read_rows
 from training.experiments.assignment import SCHEMA, enrol
 from training.experiments.config import ExperimentConfig
 from training.experiments.units import UNITS
+from training.published import read_rows
 from training.scoring import write_parquet
 
 KIND = "assignment"

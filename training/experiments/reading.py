@@ -14,12 +14,11 @@ import pyarrow.compute as pc
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder, below, read_manifest
-from training.engagement.day import read_rows
 from training.experiments.config import ExperimentConfig
 from training.experiments.effects import Effect, effect
 from training.experiments.enrolment import counts
 from training.experiments.planning import LEAST_RATIO_P, MEASURES, comparisons, ratio_p
-from training.predict import parquet_files, read_spec
+from training.published import parquet_files, read_rows, read_spec
 
 LABELS_HINT = "run jobs/build_dataset.py --labels D"
 SEPARATOR = "\x1f"

@@ -81,10 +81,11 @@ def _drift(drift: Drift, config: MonitorConfig) -> Iterator[Alert]:
 
 def _inputs(inputs: Inputs, config: MonitorConfig, needed: datetime.date) -> Iterator[Alert]:
     for table, newest in inputs.newest_day.items():
-        behind = (needed - newest).days if newest and table not in SNAPSHOTS else 0
-        if behind > config.days_behind:
+        allowed = config.snapshot_days_behind if table in SNAPSHOTS else config.days_behind
+        behind = (needed - newest).days if newest else 0
+        if allowed is not None and behind > allowed:
             message = f"raw table {table} has no files after {newest}, the night reads up to {needed}"
-            yield Alert(check=f"days_behind.{table}", value=behind, threshold=config.days_behind, message=message)
+            yield Alert(check=f"days_behind.{table}", value=behind, threshold=allowed, message=message)
     for table, of_day in inputs.tables.items():
         if of_day.usual_rows:
             message = f"raw table {table} has {of_day.rows:,} rows of {needed}, {of_day.usual_rows:,.0f} are usual"

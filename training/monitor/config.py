@@ -43,7 +43,9 @@ class MonitorConfig(StrictConfig):
     days_compared: int = Field(default=14, ge=1)
     """Calendar days before the night whose feature days are compared with."""
     days_behind: int = Field(default=1, ge=0)
-    """Days without files before the newest day that a night reads, per raw table that is filed by day."""
+    """Days without files before the newest day that a night reads, per table of facts that is filed by day."""
+    snapshot_days_behind: int | None = Field(default=None, ge=0)
+    """The same of ``profile`` and ``scenarios``; None: they may be of any age, as where a table is written once."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:

@@ -11,7 +11,7 @@ from m2m_model.contracts.drift import HISTOGRAMS, Histograms, index_by_chance
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 from training.monitor.report import Drift, Inputs, ScenarioVolume, TableVolume, number
-from training.predict import parquet_files, read_spec
+from training.published import newest_input_days, parquet_files, read_spec
 
 WEEKS_BEFORE = 4
 DAY = datetime.timedelta(days=1)
@@ -60,15 +60,11 @@ def read_inputs(features: str, date: datetime.date, *, days_compared: int) -> In
         for days in range(1, days_compared + 1)
         if (before := Folder.at(below(features, f"dt={date - days * DAY}"))).exists(MANIFEST)
     ]
-    newest: dict[str, datetime.date | None] = {}
-    for table, parts in manifest.content.get("inputs", {}).items():
-        filed = [part for part in parts or () if part[:4].isdigit()]
-        newest[table] = datetime.date.fromisoformat(max(filed)) if filed else None
     activity, active = _activity(folder, manifest)
     return Inputs(
         built_at=manifest.created_at,
         days_compared=len(earlier),
-        newest_day=newest,
+        newest_day=newest_input_days(manifest),
         dropped=manifest.content.get("dropped", {}),
         tables={table: _of_newest_day(rows) for table, rows in manifest.content.get("rows_by_day", {}).items()},
         scenarios={

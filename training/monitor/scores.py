@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import FORECASTS, KEYS, QUANTILES
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec, exposure_columns, task_columns
-from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
+from m2m_model.contracts.store import Folder, Manifest, read_manifest
 from training.baselines.naive import NaiveForecaster, NaiveRule, last_7_days, mean_28_days, median_5_weeks
 from training.metrics import HEADLINE, MetricRow, MetricSums, segment_rows
 from training.monitor.calibration import CalibrationSums
 from training.outcomes import CoverageSums, OutcomeSums
-from training.predict import parquet_files, read_spec
+from training.published import paired_files, parquet_files, read_rows, read_spec
 from training.scoring import row_exposures, row_labels
 
 MODEL = "model"
@@ -141,16 +140,11 @@ def score_day(*, features: str, predictions: str, labels: str) -> tuple[DayScore
     spec = read_spec(day, made)
     sums = DayScores.empty(spec)
     wanted = [*KEYS[:2], *task_columns(spec, "label"), *exposure_columns(spec).values()]
-    answers = pa.concat_tables([_read(matured, entry, wanted) for entry in parquet_files(truth)])
-    by_name = {entry.path.rpartition("/")[2]: entry for entry in parquet_files(published)}
-    for entry in parquet_files(made):
-        of_day = [*KEYS[:2], "eligible", "active_days", *task_columns(spec, "history")]
-        for rows in _joined(
-            _read(day, entry, of_day),
-            _read(scored, by_name[entry.path.rpartition("/")[2]], None),
-            answers,
-            counts=sums.counts,
-        ):
+    answers = pa.concat_tables([read_rows(matured, entry, wanted) for entry in parquet_files(truth)])
+    of_day = [*KEYS[:2], "eligible", "active_days", *task_columns(spec, "history")]
+    for entry, forecasts in paired_files(made, published):
+        features_of, forecasts_of = read_rows(day, entry, of_day), read_rows(scored, forecasts, None)
+        for rows in _joined(features_of, forecasts_of, answers, counts=sums.counts):
             sums.add(rows)
     return sums, published
 
@@ -176,16 +170,6 @@ def _joined(rows: pa.Table, forecasts: pa.Table, answers: pa.Table, *, counts: d
     parts = [rows, forecasts.drop_columns(list(KEYS)), answers.drop_columns(keys)]
     taken = [part.take(which) for part, which in zip(parts, (chosen, chosen, answer), strict=True)]
     yield pa.table({name: part[name] for part in taken for name in part.column_names})
-
-
-def _read(folder: Folder, entry: FileEntry, columns: list[str] | None) -> pa.Table:
-    try:
-        with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
-            return pq.read_table(stream, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{folder.uri}/{entry.path} is missing or damaged ({str(error).splitlines()[0]}): make that day again"
-        ) from None
 
 
 def _matrix(rows: pa.Table, names: Iterator[str]) -> np.ndarray:

@@ -6,6 +6,7 @@ The address may be a secret, so that both it and a token come from the environme
 
 import http.client
 import os
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -15,6 +16,8 @@ from m2m_model.contracts.errors import UserError
 
 ADDRESS, TOKEN = "M2M_ALERT_WEBHOOK", "M2M_ALERT_TOKEN"
 SECONDS = 10.0
+PAUSES = 1.0, 5.0
+"""Seconds before the second and the third attempt."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -37,14 +40,29 @@ def webhook_address() -> str:
 
 
 def post(address: str, content: str) -> str:
-    """POST JSON ``content``; returns what went wrong, empty if nothing did. Never the address or the token."""
+    """POST JSON ``content``; returns what went wrong, empty if nothing did. Never the address or the token.
+
+    Whoever cannot be reached, or says that it is busy (429, 5xx), is asked three times.
+    """
+    problem, again = _post_once(address, content)
+    for pause in PAUSES:
+        if again:
+            time.sleep(pause)
+            problem, again = _post_once(address, content)
+    return problem
+
+
+def _post_once(address: str, content: str) -> tuple[str, bool]:
+    """What went wrong, and whether another attempt may do better."""
     request = urllib.request.Request(address, data=content.encode(), headers={"Content-Type": "application/json"})
     if token := os.environ.get(TOKEN):
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.build_opener(_NoRedirect()).open(request, timeout=SECONDS):
-            return ""
+            return "", False
     except urllib.error.HTTPError as error:
-        return f"it answered {error.code}"
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return type(error).__name__
+        return f"it answered {error.code}", error.code == 429 or error.code >= 500
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__, True
+    except ValueError as error:
+        return type(error).__name__, False

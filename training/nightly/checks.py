@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import FORECASTS
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
-from m2m_model.contracts.store import MANIFEST, FileEntry, Folder, Manifest, below, read_manifest
+from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 from training.nightly.config import KeeperConfig
 from training.nightly.summary import Alert, Inputs
+from training.published import newest_input_days, parquet_files, read_rows, read_spec
 
 WEEK = 7
 
@@ -43,8 +42,7 @@ def check_night(
     made = read_manifest(day, kind="features", build_hint="run jobs/daily.py")
     scored_day = Folder.at(below(predictions, f"dt={date}"))
     scored = read_manifest(scored_day, kind="predictions", build_hint="run jobs/daily.py")
-    (entry,) = made.select(role="spec")
-    spec = DatasetSpec.from_json(day.read_bytes(entry.path).decode(), source=f"{day.uri}/{entry.path}")
+    spec = read_spec(day, made)
     inputs = read_inputs(made)
     before = _rows_before(predictions, date)
     alerts = [
@@ -58,15 +56,11 @@ def check_night(
 
 def read_inputs(features: Manifest) -> Inputs:
     """What a feature day was made from."""
-    newest: dict[str, datetime.date | None] = {}
-    for table, parts in features.content.get("inputs", {}).items():
-        days = [part for part in parts or () if part[:4].isdigit()]
-        newest[table] = datetime.date.fromisoformat(max(days)) if days else None
     return Inputs(
         rows=features.rows,
         rows_by_scenario=features.content.get("rows_by_scenario", {}).get("features", {}),
         dropped=features.content.get("dropped", {}),
-        newest_day=newest,
+        newest_day=newest_input_days(features),
     )
 
 
@@ -152,16 +146,6 @@ def _totals(spec: DatasetSpec, day: Folder, made: Manifest, scored_day: Folder, 
 
 
 def _tables(folder: Folder, manifest: Manifest, columns: list[str]) -> Iterator[pa.Table]:
-    for entry in manifest.files:
-        if entry.path.endswith(".parquet") and entry.rows:
-            yield _read(folder, entry, columns)
-
-
-def _read(folder: Folder, entry: FileEntry, columns: list[str]) -> pa.Table:
-    try:
-        with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:
-            return pq.read_table(stream, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{folder.uri}/{entry.path} is missing or damaged ({str(error).splitlines()[0]}): make that day again"
-        ) from None
+    for entry in parquet_files(manifest):
+        if entry.rows:
+            yield read_rows(folder, entry, columns)

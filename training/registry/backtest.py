@@ -16,7 +16,7 @@ from training.compare.intervals import Resamples, compare, macro, resampled_metr
 from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import SUMS, CellSums
 from training.config import PredictConfig
-from training.predict import parquet_files
+from training.published import parquet_files
 from training.registry.config import RegistryConfig
 from training.scoring import ModelForecaster, Source
 

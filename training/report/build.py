@@ -21,7 +21,7 @@ from m2m_model.contracts.store import FileEntry, Folder, Manifest, below, read_m
 from training.baselines.registry import BASELINES
 from training.correlations import scenario_correlations
 from training.metrics import AIMED
-from training.predict import read_spec
+from training.published import read_spec
 from training.report.drift import DriftReport, drift_report
 from training.report.plots import correlations, error_by_scenario, forecast_against_truth, training_curves
 from training.report.shuffle import ShuffleCost
