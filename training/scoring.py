@@ -3,6 +3,7 @@
 Letters: N rows, M tasks.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS, QUANTILES, dataset_schema, forecast_names, prediction_schema
 from m2m_model.contracts.spec import DatasetSpec, exposure_columns, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, damaged_file, data_path, first_line
+from m2m_model.meta import Generator
 from m2m_model.model import Model
 from training.allocator import keep_freed_memory
 from training.config import ClusterConfig, Precision
@@ -57,6 +59,10 @@ class ModelForecaster:
     module: Model
     precision: Precision = "fp32"
 
+    def __post_init__(self) -> None:
+        if self.precision == "bf16":
+            object.__setattr__(self, "module", with_rounded_generators(self.module))
+
     @property
     def quantiles(self) -> bool:
         return self.module.output.bins is not None
@@ -70,6 +76,15 @@ class ModelForecaster:
                     parameters = self.module(batch.select(rows))
                 parts.append(Forecasts(*(part.numpy() for part in self.module.output.forecasts(parameters))))
         return Forecasts.concatenate(parts).take(order.argsort().numpy())
+
+
+def with_rounded_generators(module: Model) -> Model:
+    """A copy whose generators, nearly all of M2M, are in bf16: autocast would round them for every product anew."""
+    rounded = copy.deepcopy(module)
+    for part in rounded.modules():
+        if isinstance(part, Generator):
+            part.bfloat16()
+    return rounded
 
 
 def knowledge_order(batch: Batch) -> Int[Tensor, "N"]:

@@ -77,6 +77,7 @@ def test_bf16_moves_a_forecast_by_less_than_its_documented_bound(forecaster: Mod
     batch = Source(location="", spec=SPEC, batch_size=64).batch(random_table(64, seed=5, labels=True))
     exact, rounded = forecaster(batch).mean, ModelForecaster(forecaster.module, "bf16")(batch).mean
     assert not np.array_equal(exact, rounded)
+    assert {parameter.dtype for parameter in forecaster.module.parameters()} == {torch.float32}, "rounded is a copy"
     np.testing.assert_allclose(rounded, exact, rtol=0.03)
 
 
