@@ -1,6 +1,7 @@
 """A study: every missing cell is trained and scored, cells side by side, each saved when it is finished."""
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from etl.config import EtlConfig
 from jobs.config import RunConfig, argument_parser, run_job
 from jobs.side_by_side import run_all
 from m2m_model.contracts.errors import UserError
@@ -20,6 +22,8 @@ from training.compare.study import Study
 
 FLOORS_CSV, TRUTH = "floors/floors.csv", "floors/truth"
 """What jobs/floors.py writes: the first when it is finished."""
+DATASET_SETTINGS = "settings.json"
+"""Beside a dataset: what it was built with."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +68,7 @@ def check_settings(study: Study) -> None:
             continue
         made, now = (
             json.loads(load_cell(study.study.results, key)[1]["settings"]),
-            json.loads(_job(study, key).settings),
+            json.loads(cell_job(study, key).settings),
         )
         if other := sorted(part for part in made.keys() | now.keys() if made.get(part) != now.get(part)):
             part = other[0]
@@ -74,7 +78,8 @@ def check_settings(study: Study) -> None:
             )
 
 
-def _job(study: Study, key: CellKey) -> CellJob:
+def cell_job(study: Study, key: CellKey) -> CellJob:
+    """What runs a cell that no floor answers."""
     config, contender = RunConfig.read(study.study.run, study.overrides(key)), study.contenders[key.model]
     return CellJob(
         dataset=str(study.dataset_folder(key).absolute() / "dataset"),
@@ -82,12 +87,13 @@ def _job(study: Study, key: CellKey) -> CellJob:
         config=config,
         baseline=contender.baseline,
         members=contender.members,
+        dataset_digest=_digest(dataset_settings(study, study.dataset_overrides(key))),
         keep=study.study.work / "members",
     )
 
 
 def _cell(study: Study, key: CellKey) -> None:
-    job, floor = _job(study, key), study.contenders[key.model].floor
+    job, floor = cell_job(study, key), study.contenders[key.model].floor
     if floor:
         started = time.monotonic()
         sums = floor_sums(
@@ -105,8 +111,18 @@ def _cell(study: Study, key: CellKey) -> None:
 
 
 def build_study_dataset(study: Study, out: Path, overrides: Sequence[str]) -> None:
-    """Build a dataset of the study in ``out``, unless it is there; its raw tables are those of the run."""
+    """Build a dataset of the study in ``out``, unless it is there; its raw tables are those of the run.
+
+    Raises:
+        UserError: the one that is there was built with other settings, or there are no raw tables.
+    """
+    settings, made_with = dataset_settings(study, overrides), out / DATASET_SETTINGS
     if (out / "dataset" / MANIFEST).exists():
+        if not made_with.exists() or made_with.read_text() != settings:
+            raise UserError(
+                f"{out} must be a dataset of the settings that the study has now, which {made_with.name} there keeps, "
+                "however: they differ; remove the folder, or set them back"
+            )
         return
     raw = Path(RunConfig.read(study.study.run).run.path("raw"))
     if not raw.exists():
@@ -114,7 +130,18 @@ def build_study_dataset(study: Study, out: Path, overrides: Sequence[str]) -> No
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "raw").exists():
         (out / "raw").symlink_to(raw.absolute())
+    made_with.write_text(settings)
     _run_job("jobs.build_dataset", study, out, overrides)
+
+
+def dataset_settings(study: Study, overrides: Sequence[str]) -> str:
+    """What decides a dataset of the study beside its raw tables, as JSON: the ETL's sections but for Spark's own."""
+    config = RunConfig.read(study.study.run, overrides)
+    return config.model_dump_json(include=set(EtlConfig.model_fields) - {"spark"}, indent=1)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _make_floors(study: Study, key: CellKey) -> None:

@@ -7,6 +7,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,22 +60,23 @@ class ModelForecaster:
     module: Model
     precision: Precision = "fp32"
 
-    def __post_init__(self) -> None:
-        if self.precision == "bf16":
-            object.__setattr__(self, "module", with_rounded_generators(self.module))
+    @cached_property
+    def scored_with(self) -> Model:
+        """The module; under bf16 a copy with rounded generators."""
+        return with_rounded_generators(self.module) if self.precision == "bf16" else self.module
 
     @property
     def quantiles(self) -> bool:
         return self.module.output.bins is not None
 
     def __call__(self, batch: Batch) -> Forecasts:
-        self.module.eval()
+        module = self.scored_with.eval()
         order, parts = knowledge_order(batch), []
         with torch.inference_mode():
             for rows in torch.split(order, ROWS_AT_A_TIME):
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-                    parameters = self.module(batch.select(rows))
-                parts.append(Forecasts(*(part.numpy() for part in self.module.output.forecasts(parameters))))
+                    parameters = module(batch.select(rows))
+                parts.append(Forecasts(*(part.numpy() for part in module.output.forecasts(parameters))))
         return Forecasts.concatenate(parts).take(order.argsort().numpy())
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.compare import check_settings
+from jobs.compare import DATASET_SETTINGS, build_study_dataset, cell_job, check_settings, dataset_settings
 from jobs.config import RunConfig
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import MANIFEST
 from tests.compare.test_intervals import random_cell
 from training.baselines.registry import BASELINES
 from training.compare.exhibits import write_exhibits
 from training.compare.results import CellKey, Results, save_cell
-from training.compare.run_cell import CellJob
 from training.compare.study import Study
 from training.compare.sums import CellSums
 
@@ -131,8 +131,7 @@ def test_a_damaged_cell_is_named(study: Study) -> None:
 def test_cells_of_other_settings_are_refused(study: Study) -> None:
     study = study.model_copy(update={"study": study.study.model_copy(update={"run": ROOT / "jobs/configs/best.toml"})})
     key = CellKey(model="small", period="late", seed=5)
-    config = RunConfig.read(study.study.run, study.overrides(key))
-    job = CellJob(dataset="", model=config.model, config=config, baseline="", members=1)
+    job = cell_job(study, key)
     assert '"knowledge_dim": 8' in job.settings
     assert "seed" not in job.settings
     save_cell(study.study.results, key, random_cell(5), {"settings": job.settings})
@@ -140,6 +139,20 @@ def test_cells_of_other_settings_are_refused(study: Study) -> None:
     changed = study.study.model_copy(update={"set": ("train.batch_size=64",)})
     with pytest.raises(UserError, match=r"seed-5\.parquet must be made with the settings .*'batch_size': 64"):
         check_settings(study.model_copy(update={"study": changed}))
+    changed = study.study.model_copy(update={"set_dataset": ("split.train_stride=5",)})
+    with pytest.raises(UserError, match=r"seed-5\.parquet must be made with the settings .* its dataset was"):
+        check_settings(study.model_copy(update={"study": changed}))
+
+
+def test_a_dataset_of_other_settings_is_refused(study: Study, tmp_path: Path) -> None:
+    study = study.model_copy(update={"study": study.study.model_copy(update={"run": ROOT / "jobs/configs/best.toml"})})
+    overrides = study.dataset_overrides(CellKey(model="small", period="late", seed=5))
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / MANIFEST).touch()
+    (tmp_path / DATASET_SETTINGS).write_text(dataset_settings(study, overrides))
+    build_study_dataset(study, tmp_path, [*overrides, "spark.master=local[1]"])
+    with pytest.raises(UserError, match="must be a dataset of the settings that the study has now"):
+        build_study_dataset(study, tmp_path, [*overrides, "split.train_stride=5"])
 
 
 def test_a_study_has_the_periods_and_the_search_of_its_base(study: Study, tmp_path: Path) -> None:

@@ -59,11 +59,10 @@ def test_killed(fault: Fault, victim: str, run: tuple[str, list[str], dict[int, 
         job = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_for(lambda: set(days.iterdir()) - known or job.poll() is not None)
         time.sleep(fault.random.uniform(0, 0.8 * seconds))
-        if victim == "driver":
-            job.kill()
-        else:
-            for process in named("ray::_Worker", under=os.getpid())[:1]:
-                os.kill(process, signal.SIGKILL)
+        struck = [job.pid] if victim == "driver" else named("ray::_Worker", under=os.getpid())[:1]
+        in_time = job.poll() is None and bool(struck)
+        for process in struck if in_time else ():
+            os.kill(process, signal.SIGKILL)
         output, _ = job.communicate(timeout=300)
         after = read_day(out)
     if victim == "driver" and after == old:
@@ -72,7 +71,8 @@ def test_killed(fault: Fault, victim: str, run: tuple[str, list[str], dict[int, 
     else:
         assert job.returncode in (0, -signal.SIGKILL), output
         assert after == new
-        fault.saw.append("ended with the undisturbed output" if job.returncode == 0 else "killed after publishing")
+        ended = "ended with the undisturbed output" if job.returncode == 0 else "killed after publishing"
+        fault.saw.append(ended if in_time else "had ended before the kill")
     assert len(seen[0].generations) <= 2
     if after == old:
         assert predict.main(arguments) == 0

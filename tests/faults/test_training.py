@@ -25,6 +25,7 @@ from m2m_model.contracts.store import Folder
 from m2m_model.zoo.registry import build_model
 from tests.faults.fault import ROOT, Fault
 from tests.faults.processes import descendants, kill_tree, named, patiently, wait_for
+from tests.faults.reader import watched
 from tests.faults.trainer import steps
 from tests.training.test_ray_train import ROWS, job
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table
@@ -65,8 +66,13 @@ class Training:
     def events(self) -> Path:
         return self.folder / "events"
 
+    @property
+    def model(self) -> Path:
+        """Where its model is published."""
+        return self.folder / "model"
+
     def start(self, cluster: Cluster) -> subprocess.Popen[str]:
-        paths = (self.dataset, self.folder / "storage", self.events, self.folder / "result")
+        paths = (self.dataset, self.folder / "storage", self.events, self.folder / "result", self.model)
         command = [sys.executable, "-m", "tests.faults.trainer", *paths, self.workers, EPOCHS]
         environment = os.environ | {"RAY_ADDRESS": cluster.address}
         log = (self.folder / "log").open("a")
@@ -93,11 +99,16 @@ class Training:
         assert driver.wait(timeout=SECONDS) == 0, (self.folder / "log").read_text()[-3000:]
         return (self.folder / "result").read_text()
 
-    def recovery(self, killed_at: float, fault: Fault) -> int:
-        """Note how many steps were done twice, and the seconds from the fault to the next step; returns the first."""
+    def recovery(self, killed_at: float, fault: Fault, *, submitted_at: float | None = None) -> int:
+        """Note how many steps were done twice, and the seconds from the fault to the next step; returns the first.
+
+        A rank may outlive its driver for a while: where the run was submitted again, steps before that do not count.
+        """
         done = steps(self.events)
         again = len(done) - len({step for _, step in done})
         restarts = [moment for (_, before), (moment, step) in itertools.pairwise(done) if step <= before]
+        if submitted_at is not None:
+            restarts = [moment for moment, _ in done if moment > submitted_at]
         going_on = min(restarts, default=min(moment for moment, _ in done if moment > killed_at))
         fault.numbers["steps done again"] = again
         fault.numbers["seconds until training went on"] = round(going_on - killed_at, 1)
@@ -167,7 +178,8 @@ def test_killed_worker(fault: Fault, cluster: Cluster, dataset: Path, expected: 
     run.reaches(a_step(fault), driver)
     os.kill(fault.random.choice(ranks()), signal.SIGKILL)
     killed_at = time.time()
-    assert run.finished(driver) == expected[run.workers]
+    with watched(run.model):
+        assert run.finished(driver) == expected[run.workers]
     assert run.recovery(killed_at, fault) <= INTERVAL
     fault.saw.append("went on by itself, bit-identical")
 
@@ -183,7 +195,8 @@ def test_killed_node(fault: Fault, cluster: Cluster, dataset: Path, expected: Un
     kill_tree(raylet(node))
     killed_at = time.time()
     cluster.remove_node(node, allow_graceful=False)
-    assert run.finished(driver) == expected[1]
+    with watched(run.model):
+        assert run.finished(driver) == expected[1]
     patiently(lambda: cluster.add_node(num_cpus=1))
     assert run.recovery(killed_at, fault) <= INTERVAL
     fault.saw.append("went on by itself on another node, bit-identical")
@@ -204,9 +217,10 @@ def test_killed_head_and_driver(fault: Fault, dataset: Path, expected: Undisturb
         first.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
         killed_at = time.time()
         driver.wait()
-    with running(1) as second:
+    with running(1) as second, watched(run.model):
+        submitted_at = time.time()
         assert run.finished(run.start(second)) == expected[1]
-    assert run.recovery(killed_at, fault) <= INTERVAL
+    assert run.recovery(killed_at, fault, submitted_at=submitted_at) <= INTERVAL
     fault.saw.append("resumed, bit-identical")
 
 
@@ -222,8 +236,10 @@ def test_cut_checkpoint(fault: Fault, cluster: Cluster, dataset: Path, expected:
     wait_for(lambda: not ranks())
     newest = newest_first(Folder.at(path) for path in (tmp_path / "storage").glob("*/checkpoint_*"))[0]
     cut(Path(newest.path), fault)
-    assert run.finished(run.start(cluster)) == expected[1]
-    assert run.recovery(killed_at, fault) <= 2 * INTERVAL
+    submitted_at = time.time()
+    with watched(run.model):
+        assert run.finished(run.start(cluster)) == expected[1]
+    assert run.recovery(killed_at, fault, submitted_at=submitted_at) <= 2 * INTERVAL
     fault.saw.append("resumed from the one before, bit-identical")
 
 
@@ -234,13 +250,14 @@ def test_slow_worker(fault: Fault, cluster: Cluster, dataset: Path, expected: Un
     driver = run.start(cluster)
     run.reaches(1, driver)
     victim = fault.random.choice(ranks())
-    while driver.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGSTOP)
-            time.sleep(0.09)
-            os.kill(victim, signal.SIGCONT)
-        time.sleep(0.01)
-    assert run.finished(driver) == expected[2]
+    with watched(run.model):
+        while driver.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGSTOP)
+                time.sleep(0.09)
+                os.kill(victim, signal.SIGCONT)
+            time.sleep(0.01)
+        assert run.finished(driver) == expected[2]
     assert run.numbers == list(range(1, len(run.numbers) + 1))
     fault.saw.append("nothing done twice, bit-identical")
 

@@ -1,7 +1,8 @@
 """A process that trains through Ray Train on the cluster of RAY_ADDRESS, and writes down every step.
 
-``python -m tests.faults.trainer DATASET STORAGE EVENTS RESULT WORKERS EPOCHS`` resumes what lies in STORAGE. A line of
-EVENTS is the time and the step; RESULT gets the hash of the last weights and the losses of all epochs.
+``python -m tests.faults.trainer DATASET STORAGE EVENTS RESULT MODEL WORKERS EPOCHS`` resumes what lies in STORAGE. A
+line of EVENTS is the time and the step; RESULT gets the hash of the last weights and the losses of all epochs, and the
+model is published at MODEL.
 """
 
 import hashlib
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import training.ray_train
 from tests.training.test_ray_train import ROWS, job
+from tests.training.tiny import same_rules
 from training.board import Board
+from training.checkpoint import publish_model
 from training.cluster import connected
 from training.config import ClusterConfig
 from training.loop import Event, Snapshot
@@ -43,7 +46,7 @@ def result(snapshot: Snapshot) -> str:
     return json.dumps([digest.hexdigest(), [asdict(losses) for losses in snapshot.state.history]])
 
 
-def main(dataset: str, storage: str, events: str, out: str, workers: str, epochs: str) -> None:
+def main(dataset: str, storage: str, events: str, out: str, model: str, workers: str, epochs: str) -> None:
     training.ray_train.Board = recording(Path(events))  # type: ignore[misc]
     work = job(Path(dataset), Path(storage), workers=int(workers), epochs=int(epochs))
     # Row groups one by one, so that every rank has some.
@@ -52,6 +55,8 @@ def main(dataset: str, storage: str, events: str, out: str, workers: str, epochs
     with connected(ClusterConfig()):
         snapshot = training.ray_train.train(work, resume=True, rows=ROWS)
     Path(out).write_text(result(snapshot))
+    rules = same_rules(0.5, 0.9)
+    publish_model(model, snapshot=snapshot, spec=work.spec, content=work.content, rules=rules, grace_seconds=0)
 
 
 if __name__ == "__main__":

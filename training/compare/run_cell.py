@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
+from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
 from m2m_model.losses import JointLoss
@@ -47,18 +49,25 @@ class CellJob:
     members: int
     """How many models or fits of the baseline, with seeds of their own, are averaged: with seed s and n members,
     those of the seeds s n to s n + n - 1, so that no two ensembles of a study share one."""
+    dataset_digest: str = ""
+    """Of what the dataset is built with: cells of others are not of the same training rows."""
     keep: Path | None = None
     """Folder of fitted members that cells share (see :func:`kept_member`); default: none are kept."""
 
     @property
     def settings(self) -> str:
-        """What decides the cell beside its data and its seed, as JSON: all that is not a default."""
-        fitted = self.config.baselines if self.baseline else self.model
-        parts = {"train": self.config.train, "reader": self.config.reader, "predict": self.config.predict}
-        said = {name: part.model_dump(mode="json", exclude_defaults=True) for name, part in parts.items()}
+        """What decides the cell beside its seed, as JSON: all that is not a default."""
+        said: dict[str, Any] = {
+            name: part.model_dump(mode="json", exclude_defaults=True) for name, part in self.parts(self.config).items()
+        }
         said["train"].pop("seed", None)
-        said["baselines" if self.baseline else "model"] = fitted.model_dump(mode="json", exclude_defaults=True)
-        return json.dumps({"baseline": self.baseline, "members": self.members, **said}, sort_keys=True)
+        said |= {"baseline": self.baseline, "members": self.members, "dataset": self.dataset_digest}
+        return json.dumps(said | {"precision": self.config.predict.precision}, sort_keys=True)
+
+    def parts(self, config: TrainingConfig) -> dict[str, StrictConfig]:
+        """The sections that decide a fitted member."""
+        fitted = {"baselines": config.baselines} if self.baseline else {"model": self.model}
+        return {"train": config.train, "reader": config.reader, **fitted}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +163,9 @@ def _overall(sums: MetricSums) -> MetricRow:
 
 def _identity(job: CellJob, config: TrainingConfig, manifest: Manifest) -> str:
     """All that a fitted member depends on."""
-    fitted = (config.baselines if job.baseline else job.model, config.train, config.reader, config.predict)
-    return "\n".join([manifest.generation, job.baseline, *(part.model_dump_json() for part in fitted)])
+    parts = {name: part.model_dump(mode="json") for name, part in job.parts(config).items()}
+    said = {"dataset": manifest.generation, "baseline": job.baseline, "precision": config.predict.precision, **parts}
+    return json.dumps(said, sort_keys=True)
 
 
 def _trained(job: CellJob, config: TrainingConfig, spec: DatasetSpec, tell: Callable[[str], None]) -> Model:
