@@ -18,6 +18,7 @@ from etl.days import DayStatus, FeatureDays
 from etl.matured import build_labels, labels_complete
 from etl.session import build_session
 from jobs.config import RunConfig, argument_parser, run_job
+from m2m_model.contracts.days import newest_known_day
 from m2m_model.contracts.drift import LARGE, Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
@@ -45,12 +46,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--labels takes all that is known now, however: --as-known-at is given; leave it out")
     config = RunConfig.read(arguments.config, arguments.overrides)
     spec = None if arguments.spec is None else DatasetSpec.read(arguments.spec)
+    if spec is not None and arguments.labels:
+        check_matured(config, spec, arguments.labels)
     spark = build_session(config.spark, app_name=f"{config.run.name}: build dataset")
     try:
         _run(spark, config, spec, arguments)
     finally:
         spark.stop()
     return 0
+
+
+def check_matured(config: RunConfig, spec: DatasetSpec, date: datetime.date) -> None:
+    """Raises UserError while facts of the days that the labels sum over may still come."""
+    raw, now = config.raw, datetime.datetime.now(datetime.UTC)
+    newest = newest_known_day(now, timezone=raw.timezone, after_hours=raw.known_after_hours)
+    last = newest - datetime.timedelta(days=spec.horizon + spec.availability_lag_days)
+    if date > last:
+        raise UserError(
+            f"--labels must be a day whose labels have matured, {spec.horizon} + {spec.availability_lag_days} days "
+            f"before the newest known day {newest}, however: {date} is later than {last}"
+        )
 
 
 def instant(text: str) -> datetime.datetime:

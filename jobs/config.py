@@ -68,14 +68,19 @@ class RunConfig(EtlConfig, TrainingConfig):
             )
         return date or newest
 
-    def forecasting_model(self) -> PublishedModel:
+    def forecasting_model(self, *, before: str | None = None) -> PublishedModel:
         """The model that forecasts: the registry's promoted one, or without a registry the run's.
+
+        ``before``: version that has forecast a day already; where the registry has it that day stays with it, since a
+        later one may be trained on what came of the day, and the day's lists may have been acted upon.
 
         Raises:
             UserError: there is none.
         """
         if self.registry.location:
-            return Registry(self.registry.location).promoted()
+            registry = Registry(self.registry.location)
+            known = before is not None and before in {version.version for version in registry.versions()}
+            return registry.version(before) if before is not None and known else registry.promoted()
         return published_model(self.run.path("model"))
 
     def nightly_spec(self) -> str:

@@ -20,11 +20,14 @@ from jobs.night import Night
 from jobs.processes import common_arguments
 from m2m_model.contracts.days import DAY, published_days
 from m2m_model.contracts.errors import UserError
-from m2m_model.contracts.store import MANIFEST, Folder, below, first_line, read_manifest, remove_superseded
+from m2m_model.contracts.store import Folder, below, first_line, read_manifest, remove_superseded
+from training.engagement.inputs import KIND as LIST
+from training.monitor.publish import KIND as MONITORED
 from training.monitor.webhook import post, webhook_address
 from training.nightly.lock import LockedError, locked
 from training.nightly.summary import ATTEMPT, SUMMARY, night_folder, read_summary
 
+SWEPT_DAYS = 31
 LOOKED_BACK = 31
 """Days before tonight's that are looked at for nights which did not get through."""
 
@@ -35,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--date", type=datetime.date.fromisoformat, help="the as-of day; default: the newest that is over and known"
     )
     parser.add_argument("--catch-up", action="store_true", help="first the missed nights of [keeper] catch_up_days")
+    parser.add_argument(
+        "--with-promoted", action="store_true", help="forecast anew what another model than the promoted one forecast"
+    )
     parser.add_argument("--features-published", action="store_true", help="a Spark cluster has published the features")
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
@@ -42,10 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     dates = [*(missed_nights(config, date) if arguments.catch_up else ()), date]
     common = common_arguments(arguments.config, arguments.overrides)
     address = webhook_address()
-    codes = [
-        _night(config, common, date, features_published=arguments.features_published, address=address) for date in dates
-    ]
-    _sweep(config, date)
+    how = {"features_published": arguments.features_published, "with_promoted": arguments.with_promoted}
+    codes = [_night(config, common, date, address=address, **how) for date in dates]
+    _sweep(config)
     return worst([*codes, _dashboard(config)])
 
 
@@ -78,7 +83,13 @@ def _got_through(folder: Folder) -> bool:
 
 
 def _night(
-    config: RunConfig, common: Sequence[str], date: datetime.date, *, features_published: bool, address: str
+    config: RunConfig,
+    common: Sequence[str],
+    date: datetime.date,
+    *,
+    features_published: bool,
+    with_promoted: bool,
+    address: str,
 ) -> ExitCode:
     location = below(config.run.path("daily"), f"dt={date}")
     try:
@@ -93,6 +104,7 @@ def _night(
                 arguments=common,
                 date=date,
                 features_published=features_published,
+                with_promoted=with_promoted,
                 keep=lock.descriptor,
             ).run()
             # Before the night counts as over: one that is killed here is run, and told of, again.
@@ -111,17 +123,19 @@ def _night(
     return ExitCode(summary.exit_code)
 
 
-def _sweep(config: RunConfig, date: datetime.date) -> None:
-    """What superseded generations the days of the catch-up window have kept for their readers."""
-    for kind in ("features", "predictions", "labels"):
-        for number in range(1, config.keeper.catch_up_days + 1):
-            folder = Folder.at(below(config.run.path(kind), f"dt={date - number * DAY}"))
-            try:
-                if folder.exists(MANIFEST):
-                    live = read_manifest(folder, kind=kind, build_hint="").generation
-                    remove_superseded(folder, live=live, grace_seconds=config.predict.grace_seconds)
-            except (OSError, UserError) as error:
-                print(f"warning: {folder.uri} could not be swept: {first_line(error)}", file=sys.stderr)
+def _sweep(config: RunConfig) -> None:
+    """What superseded generations the newest days have kept for their readers."""
+    kinds = {"features": "features", "predictions": "predictions", "labels": "labels", "monitoring": MONITORED}
+    places = {config.run.path(name): kind for name, kind in kinds.items()}
+    places |= {config.run.path("lists", name): LIST for name in config.engagement.lists}
+    for location, kind in places.items():
+        try:
+            for day in published_days(location)[-SWEPT_DAYS:]:
+                folder = Folder.at(below(location, f"dt={day}"))
+                live = read_manifest(folder, kind=kind, build_hint="").generation
+                remove_superseded(folder, live=live, grace_seconds=config.predict.grace_seconds)
+        except (OSError, UserError) as error:
+            print(f"warning: {location} could not be swept: {first_line(error)}", file=sys.stderr)
 
 
 def _dashboard(config: RunConfig) -> ExitCode:

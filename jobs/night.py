@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jobs.config import RunConfig
-from jobs.exit_codes import ExitCode
+from jobs.exit_codes import ExitCode, worst
 from jobs.processes import run_module
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
@@ -32,6 +32,8 @@ from training.registry.store import PublishedModel
 Done = tuple[StepStatus, str]
 """What a step did, and its detail."""
 HINT = "run jobs/daily.py for that day"
+GOES_ON = (ExitCode.OK, ExitCode.LABELS_FAILED)
+"""Without an earlier day's labels tonight's drift and inputs can be looked at all the same."""
 
 
 @dataclass(kw_only=True)
@@ -44,6 +46,8 @@ class Night:
     date: datetime.date
     features_published: bool
     """A Spark cluster publishes the features; they are only looked for."""
+    with_promoted: bool
+    """The promoted model forecasts, even where another one has forecast the day already."""
     keep: int
     """Descriptor of the day's lock, which the steps' processes hold too."""
     model: PublishedModel | None = None
@@ -54,14 +58,14 @@ class Night:
     steps: list[StepRun] = field(default_factory=list)
 
     def run(self) -> Summary:
-        """Run the steps up to the first that fails; the summary and the page are written in any case."""
+        """Run the steps up to the first that fails, labels aside; the summary and the page are written in any case."""
         started = datetime.datetime.now(datetime.UTC)
         code = ExitCode.OK
         for name, step, failure in self._plan():
-            if code is not ExitCode.OK:
+            if code not in GOES_ON:
                 self.steps.append(StepRun(name=name, status="not run", seconds=0.0))
             elif not self._step(name, step):
-                code = failure
+                code = worst([code, failure])
         if code is ExitCode.OK and self.alerts:
             code = ExitCode.ALERT
         folder = night_folder(self.config.run.path("daily"), self.date)
@@ -99,7 +103,8 @@ class Night:
         return status != "failed"
 
     def _model(self) -> Done:
-        self.model = self.config.forecasting_model()
+        predicted = None if self.with_promoted else self._published("predictions")
+        self.model = self.config.forecasting_model(before=predicted.content["model_version"] if predicted else None)
         self.spec = self.config.spec_of(self.model)
         return "done", self.model.location
 

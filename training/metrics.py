@@ -13,6 +13,8 @@ from typing import Literal, Self
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from m2m_model.contracts.errors import UserError
+
 SEGMENTS = ("eligible", "eligible_rest", "own_history", "no_history")
 """Rows of eligible pairs (the headline), of those without the advertisers that ``evaluation.leave_out`` names, of pairs
 with own active days in the window, and of pairs without."""
@@ -76,6 +78,7 @@ class MetricSums:
 
         ``exposures``: what rates are per, 1 of other tasks; errors and labels count as often, rows without none at all.
         """
+        check_finite(forecasts, self.tasks)
         if exposures is None:
             exposures = np.ones(labels.shape)
         exposed = exposures > 0
@@ -121,6 +124,14 @@ class MetricSums:
                 rows += [_macro([c for c in cells if c.task == t], scenario=OVERALL, task=t) for t in self.tasks]
                 rows.append(_macro(cells, scenario=OVERALL, task=OVERALL))
         return rows
+
+
+def check_finite(forecasts: Float[np.ndarray, "N M"], tasks: Sequence[str]) -> None:
+    """Raises UserError if a forecast is no finite number: it would drop out of averages unseen."""
+    broken = ~np.isfinite(forecasts).all(axis=0)
+    if broken.any():
+        task = tasks[int(broken.argmax())]
+        raise UserError(f"forecasts must be finite numbers, however: some of {task} are not; look at the model")
 
 
 def segment_rows(

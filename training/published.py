@@ -22,12 +22,18 @@ def parquet_files(manifest: Manifest, **partition: str) -> tuple[FileEntry, ...]
 
 
 def newest_input_days(features: Manifest) -> dict[str, datetime.date | None]:
-    """Per raw table, the newest day of it that the features were made from; None where it is not filed by day."""
+    """Per raw table, the newest day of it that the features were made from; None where it is not filed by day, or has
+    no file of the days that were looked at (see :func:`tables_without_files`)."""
     filed = {
         table: [part for part in parts or () if part[:4].isdigit()]
         for table, parts in features.content.get("inputs", {}).items()
     }
     return {table: datetime.date.fromisoformat(max(days)) if days else None for table, days in filed.items()}
+
+
+def tables_without_files(features: Manifest) -> tuple[str, ...]:
+    """Raw tables that are filed by day, and have no file of the days that the features could be made from."""
+    return tuple(table for table, parts in features.content.get("inputs", {}).items() if parts == {})
 
 
 def paired_files(features: Manifest, predictions: Manifest) -> list[tuple[FileEntry, FileEntry]]:

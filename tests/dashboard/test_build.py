@@ -14,6 +14,7 @@ from training.dashboard.advertisers import read_advertisers, similarity
 from training.dashboard.build import build_dashboard
 from training.dashboard.config import DashboardConfig
 from training.dashboard.explain import explain, explainable
+from training.nightly.summary import night_folder, read_summary, write_summary
 from training.scoring import Source
 
 CONFIG = DashboardConfig(advertisers_per_file=40)
@@ -95,6 +96,29 @@ def test_a_new_build_leaves_no_data_of_the_one_before(day: Day) -> None:
     content = json.loads(text.removeprefix("Dashboard.overview(").removesuffix(");"))
     assert {line["day"] for line in content["errors"]} == {str(AS_OF)}
     assert "https://" not in "".join(path.read_text() for path in out.glob("*.html"))
+
+
+def test_alerts_are_told_once_and_a_failed_night_is_not_called_good(day: Day, tmp_path: Path) -> None:
+    folder = night_folder(str(day.out / "daily"), NIGHT)
+    summary = read_summary(folder)
+    assert summary is not None
+    monitored = day.report().alerts
+    try:
+        write_summary(folder, summary.model_copy(update={"alerts": (*summary.alerts, *monitored)}))
+        page = built_page(day, tmp_path)
+        assert page.count("<code>rows_ratio: ") == 1
+        assert all(page.count(f"<code>{alert.check}: ") == 1 for alert in monitored)
+        write_summary(folder, summary.model_copy(update={"alerts": (), "status": "failed", "exit_code": 11}))
+        page = built_page(day, tmp_path)
+        assert "Every check passed" not in page
+        assert "The night failed before every check was made" in page
+    finally:
+        write_summary(folder, summary)
+
+
+def built_page(day: Day, folder: Path) -> str:
+    build_dashboard(places(day.out), str(folder), name="tiny", config=CONFIG)
+    return (folder / "index.html").read_text()
 
 
 def test_damage_is_said_and_the_rest_is_shown(day: Day, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The matured rows of one day equal those of the full build, labels and all; nobody is missing."""
 
+import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,12 @@ from pyspark.sql import SparkSession
 
 from etl.build import build_dataset, build_day
 from etl.matured import build_labels, labels_complete
+from jobs.build_dataset import check_matured
+from jobs.config import RunConfig
+from m2m_model.contracts.days import newest_known_day
+from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import sorted_rows_hash
+from m2m_model.contracts.spec import DatasetSpec
 from tests.etl.published import feature_hash, live_manifest, read_rows, read_spec
 from tests.etl.raw_world import Shape, make_world
 from tests.etl.test_replay import dates, replaying
@@ -44,6 +50,20 @@ def test_a_days_labels_are_those_of_the_full_build(spark: SparkSession, tmp_path
     features = build_day(spark, config, spec, date=date, raw=raw, out=str(night))
     assert keys(read_rows(night, features)) <= keys(rows)
     assert feature_hash(read_rows(night, features)) == feature_hash(rows)
+
+
+def test_labels_that_have_not_matured_are_refused(tmp_path: Path) -> None:
+    world = make_world(SHAPE, split=SPLIT)
+    config = RunConfig.model_validate({**world.config.model_dump(), "run": {"name": "early", "out": tmp_path}})
+    spec = DatasetSpec.model_construct(horizon=3, availability_lag_days=1)
+    newest = newest_known_day(
+        datetime.datetime.now(datetime.UTC),
+        timezone=config.raw.timezone,
+        after_hours=config.raw.known_after_hours,
+    )
+    check_matured(config, spec, newest - datetime.timedelta(days=4))
+    with pytest.raises(UserError, match=r"must be a day whose labels have matured, 3 \+ 1 days"):
+        check_matured(config, spec, newest - datetime.timedelta(days=3))
 
 
 def keys(rows: pa.Table) -> set[tuple[object, object]]:

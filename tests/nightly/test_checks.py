@@ -12,7 +12,7 @@ from m2m_model.contracts.store import Folder, publish
 from tests.training.tiny import DAY, SPEC, publish_tables, random_table
 from training.nightly.checks import check_night
 from training.nightly.config import KeeperConfig
-from training.nightly.page import write_page
+from training.nightly.page import verdict, write_page
 from training.nightly.summary import Alert, Inputs, ModelUsed, StepRun, Summary, read_summary, write_summary
 
 ROWS = 10
@@ -126,6 +126,20 @@ def test_the_page_and_the_summary_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match="is damaged"):
         read_summary(folder)
+
+
+def test_a_failed_night_says_whether_its_forecasts_are_published() -> None:
+    moment = datetime.datetime(2017, 3, 2, 5, tzinfo=datetime.UTC)
+    night = Summary(date=DAY, started=moment, finished=moment, status="failed", exit_code=13)
+    steps = [StepRun(name=name, status="done", seconds=1) for name in ("features", "predictions")]
+    early = [*steps, StepRun(name="lists", status="failed", seconds=1)]
+    late = [
+        *steps,
+        StepRun(name="lists", status="skipped", seconds=1),
+        StepRun(name="checks", status="failed", seconds=1),
+    ]
+    assert "still in force" in verdict(night.model_copy(update={"steps": early}))
+    assert "are published" in verdict(night.model_copy(update={"steps": late}))
 
 
 def test_ranges_are_checked() -> None:

@@ -96,6 +96,9 @@ def test_the_promoted_version_forecasts(out: Path, capsys: pytest.CaptureFixture
     assert config.nightly_spec().startswith(str(out / "registry/versions"))
     publish_seed(out, 2)
     assert config.forecasting_model().version == version
+    second = register(out, 2)
+    assert config.forecasting_model(before=second).version == second, "a day stays with what forecast it"
+    assert config.forecasting_model(before="20170101T000000-gone").version == version
     assert run(out, "promote", version, "--why", "again") == 0
     assert "is promoted already" in capsys.readouterr().out
     assert run(out, "promote", "nowhere", "--why", "x") == ExitCode.REFUSED

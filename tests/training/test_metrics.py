@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from m2m_model.contracts.errors import UserError
 from training.metrics import MetricRow, MetricSums, smape_terms, to_csv
 
 SCENARIOS = np.array(["shelf", "shelf", "mailer", "mailer"])
@@ -79,6 +80,13 @@ def test_merging_leaves_both_parts_alone() -> None:
 def test_smape_terms_run_from_0_to_2() -> None:
     terms = smape_terms(np.array([[0.0, 1e-9, 3.0]]), np.array([[0.0, 0.0, 3.0]]))
     assert terms.tolist() == [[0.0, 2.0, 0.0]]
+
+
+def test_a_forecast_that_is_no_number_is_refused_and_not_averaged_away() -> None:
+    sums = MetricSums(tasks=("clicks", "sales"))
+    ones = np.ones((2, 2))
+    with pytest.raises(UserError, match="some of sales are not"):
+        sums.add(np.array(["a", "b"]), np.ones(2, bool), np.ones(2, int), np.array([[1.0, 1.0], [1.0, np.nan]]), ones)
 
 
 def test_csv_has_one_header_and_a_line_per_row() -> None:

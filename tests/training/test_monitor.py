@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -251,12 +252,6 @@ def test_a_rerun_replaces_the_night_and_a_kill_leaves_it(day: Day) -> None:
     assert len(list((day.out / f"monitoring/dt={NIGHT}/data").iterdir())) == 1
 
 
-def test_predictions_of_other_features_are_refused(day: Day, capsys: pytest.CaptureFixture[str]) -> None:
-    day._features(AS_OF, day.features)
-    assert day.run() == 2
-    assert "predict the day again" in capsys.readouterr().err
-
-
 @dataclass
 class Ears:
     """A real server that keeps what it is told."""
@@ -289,6 +284,39 @@ def ears() -> Iterator[Ears]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_a_day_that_cannot_be_scored_is_an_alert_beside_drift_and_inputs(day: Day) -> None:
+    day._features(AS_OF, day.features)
+    assert day.run() == 4
+    report = day.report()
+    assert "predict the day again" in report.scored.missing
+    assert {"scored", "drift", "days_behind.performance"} <= {alert.check for alert in report.alerts}
+    assert report.drift.psi
+
+
+def test_few_rows_are_counted_once_whatever_the_tasks(day: Day) -> None:
+    assert day.run() == 4
+    rows = {row.rows for row in day.report().scored.overall}
+    assert max(rows) == sum(day.features["eligible"].to_pylist())
+
+
+def test_a_vanished_scenario_and_a_dead_feed_are_alerts(day: Day) -> None:
+    before = NIGHT - datetime.timedelta(days=1)
+    day._features(before, random_table(ROWS, seed=8, day=before, labels=False))
+    gone, left = SPEC.scenarios[:2]
+    table = random_table(ROWS, seed=9, day=NIGHT, labels=False)
+    day._features(NIGHT, table.filter(pc.not_equal(table["scenario_id"], gone)))
+    folder = Folder.at(day.out / f"features/dt={NIGHT}")
+    made = read_manifest(folder, kind="features", build_hint="")
+    inputs = {"performance": {}, "profile": {}, "scenarios": {"all": "1 files"}}
+    publish(folder, made.model_copy(update={"content": made.content | {"inputs": inputs}}))
+    assert day.run("monitor.snapshot_days_behind=3") == 4
+    found = {alert.check: alert.value for alert in day.report().alerts}
+    assert found[f"scenario_rows.{gone}"] == 0
+    assert found["days_behind.performance"] == found["days_behind.profile"] == "no files"
+    assert f"scenario_rows.{left}" not in found
+    assert "days_behind.scenarios" not in found
 
 
 def test_the_webhook_hears_alerts_and_nobody_hears_its_secrets(

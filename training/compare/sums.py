@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from training.metrics import smape_terms
+from training.metrics import check_finite, smape_terms
 
 GROUPS = 48
 """Advertisers are resampled in this many groups, drawn by a hash of their ids: the same in every cell of a study."""
@@ -57,6 +57,7 @@ class CellSums:
         """
         shape = (GROUPS + 1, self.weeks, len(self.scenarios))
         cells = np.ravel_multi_index((groups, weeks, scenarios), shape)
+        check_finite(forecasts, self.tasks)
         if exposures is None:
             exposures = np.ones(labels.shape)
         exposed = exposures > 0

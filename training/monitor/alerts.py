@@ -86,6 +86,11 @@ def _inputs(inputs: Inputs, config: MonitorConfig, needed: datetime.date) -> Ite
         if allowed is not None and behind > allowed:
             message = f"raw table {table} has no files after {newest}, the night reads up to {needed}"
             yield Alert(check=f"days_behind.{table}", value=behind, threshold=allowed, message=message)
+    for table in inputs.without_files:
+        limit = config.snapshot_days_behind if table in SNAPSHOTS else config.days_behind
+        if limit is not None:
+            message = f"raw table {table} has no files of any day that the night reads"
+            yield Alert(check=f"days_behind.{table}", value="no files", threshold=limit, message=message)
     for table, of_day in inputs.tables.items():
         if of_day.usual_rows:
             message = f"raw table {table} has {of_day.rows:,} rows of {needed}, {of_day.usual_rows:,.0f} are usual"

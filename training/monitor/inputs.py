@@ -11,7 +11,7 @@ from m2m_model.contracts.drift import HISTOGRAMS, Histograms, index_by_chance
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 from training.monitor.report import Drift, Inputs, ScenarioVolume, TableVolume, number
-from training.published import newest_input_days, parquet_files, read_spec
+from training.published import newest_input_days, parquet_files, read_spec, tables_without_files
 
 WEEKS_BEFORE = 4
 DAY = datetime.timedelta(days=1)
@@ -61,10 +61,12 @@ def read_inputs(features: str, date: datetime.date, *, days_compared: int) -> In
         if (before := Folder.at(below(features, f"dt={date - days * DAY}"))).exists(MANIFEST)
     ]
     activity, active = _activity(folder, manifest)
+    known = sorted({scenario for day in earlier for scenario in day})
     return Inputs(
         built_at=manifest.created_at,
         days_compared=len(earlier),
         newest_day=newest_input_days(manifest),
+        without_files=tables_without_files(manifest),
         dropped=manifest.content.get("dropped", {}),
         tables={table: _of_newest_day(rows) for table, rows in manifest.content.get("rows_by_day", {}).items()},
         scenarios={
@@ -74,7 +76,7 @@ def read_inputs(features: str, date: datetime.date, *, days_compared: int) -> In
                 active_rows=active.get(scenario, 0),
                 activity=activity.get(scenario, {}),
             )
-            for scenario, rows in sorted(_rows(manifest).items())
+            for scenario, rows in sorted({**dict.fromkeys(known, 0), **_rows(manifest)}.items())
         },
     )
 

@@ -89,10 +89,11 @@ def monitor_night(
 
     ``features``, ``predictions`` and ``labels`` are folders of ``dt=`` folders; ``trained_on`` is the location of the
     model's spec, with the training rows' histograms beside it. What is not published is said in the report, as an
-    alert; but nobody waits for the scores of days before the first that was predicted.
+    alert, as is what keeps the matured day from being scored; but nobody waits for the scores of days before the first
+    that was predicted.
 
     Raises:
-        UserError: there is no such spec, or something that is published is damaged or not of one another.
+        UserError: there is no such spec, or the night's features are damaged.
     """
     spec = DatasetSpec.read(trained_on)
     as_of = matured_day(date, spec)
@@ -129,10 +130,14 @@ def _scored(as_of: datetime.date, locations: Mapping[str, str]) -> tuple[DayScor
     if missing:
         hint = f"; run jobs/build_dataset.py --labels {as_of}" if missing == ["labels"] else ""
         return None, Scored(as_of=as_of, missing=f"{as_of} has no published {' and no '.join(missing)}{hint}")
-    sums, published = score_day(**locations)
+    try:
+        sums, published = score_day(**locations)
+    except UserError as error:
+        return None, Scored(as_of=as_of, missing=str(error))
     if not sums.counts["scored"]:
-        raise UserError(f"{locations['labels']} must have rows of {locations['predictions']}, however: it has none")
+        return None, Scored(as_of=as_of, missing=f"{locations['labels']} has no row of {locations['predictions']}")
     spec = sums.spec
+    tasks = sum(task.kind != "binary" for task in spec.tasks)
     shares = sums.calibration.overall_transform(HEADLINE)
     names = [spec.task_names[index] for index in sums.calibration.amounts]
     return sums, Scored(
@@ -140,7 +145,7 @@ def _scored(as_of: datetime.date, locations: Mapping[str, str]) -> tuple[DayScor
         model_version=published.content["model_version"],
         **sums.counts,
         overall=tuple(
-            Overall(forecaster=name, forecast=kind, nmae=number(row.nmae), smape=number(row.smape), rows=row.n)
+            Overall(forecaster=name, forecast=kind, nmae=number(row.nmae), smape=number(row.smape), rows=row.n // tasks)
             for (name, kind), row in sums.overall().items()
         ),
         bias={task: number(sums.calibration.overall_bias(HEADLINE, i)) for i, task in enumerate(spec.task_names)},

@@ -77,7 +77,9 @@ class Inputs(StrictConfig):
     built_at: str = ""
     days_compared: int = 0
     newest_day: dict[str, datetime.date | None] = {}
-    """Per raw table; None where its files are not by day."""
+    """Per raw table; None where its files are not by day, and of those ``without_files``."""
+    without_files: tuple[str, ...] = ()
+    """Raw tables that have no file of any day that the night could read."""
     dropped: dict[str, int] = {}
     tables: dict[str, TableVolume] = {}
     """By table of facts."""

@@ -12,6 +12,14 @@ VERDICTS = {
     "alert": "Everything is published; look at what the checks found.",
     "failed": "The night did not get through. What was published before is still in force.",
 }
+PUBLISHED = "The forecasts and lists are published, but the night did not get through after them."
+LAST_PUBLISHING = "lists"
+
+
+def verdict(summary: Summary) -> str:
+    """What the night came to, in a sentence."""
+    published = any(step.name == LAST_PUBLISHING and step.status in ("done", "skipped") for step in summary.steps)
+    return PUBLISHED if summary.status == "failed" and published else VERDICTS[summary.status]
 
 
 def write_page(folder: Folder, name: str, summary: Summary) -> None:
@@ -21,7 +29,7 @@ def write_page(folder: Folder, name: str, summary: Summary) -> None:
     page = environment.from_string(source).render(
         name=name,
         night=summary,
-        verdict=VERDICTS[summary.status],
+        verdict=verdict(summary),
         seconds=(summary.finished - summary.started).total_seconds(),
     )
     folder.replace_bytes(PAGE, page.encode())
