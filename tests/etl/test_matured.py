@@ -54,7 +54,7 @@ def test_a_days_labels_are_those_of_the_full_build(spark: SparkSession, tmp_path
 
 def test_labels_that_have_not_matured_are_refused(tmp_path: Path) -> None:
     world = make_world(SHAPE, split=SPLIT)
-    config = RunConfig.model_validate({**world.config.model_dump(), "run": {"name": "early", "out": tmp_path}})
+    config = RunConfig.model_validate({**world.config.model_dump(), "run": {"name": "early", "out": str(tmp_path)}})
     spec = DatasetSpec.model_construct(horizon=3, availability_lag_days=1)
     newest = newest_known_day(
         datetime.datetime.now(datetime.UTC),
