@@ -133,6 +133,7 @@ cluster-demo: ## the whole pipeline on the compose cluster that is up (docs/depl
 
 cluster-daily: ## one night on the compose cluster: make cluster-daily DATE=2017-12-31
 	@DATE='$(DATE)' $(COMPOSE) --profile jobs run --rm daily-features
+	@DATE='$(DATE)' $(COMPOSE) --profile jobs run --rm daily-labels
 	@DATE='$(DATE)' $(COMPOSE) --profile jobs run --rm daily
 
 clean: ## everything that was made, the environments aside

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline on the compose cluster that is up: features by spark-submit, the rest by ray job submit.
+# The whole pipeline on the compose cluster that is up: features by spark-submit, the rest as Ray jobs.
 # Arguments go to every job (`--set section.key=value`). COMPOSE is the compose command, OUT the run's folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,9 +36,10 @@ run ray-job /app/jobs/train.py "${config[@]}" "${ray[@]}"
 step "evaluation, on Ray"
 run ray-job /app/jobs/evaluate.py "${config[@]}" "${ray[@]}"
 step "features of $day, on Spark"
-run spark-job /app/jobs/build_dataset.py "${config[@]}" --date "$day" --spec "$OUT/dataset/spec.json"
-step "predictions and candidates of $day, on Ray"
-run ray-job /app/jobs/daily.py "${config[@]}" "${ray[@]}" --date "$day" --features-published
+run spark-job /app/jobs/build_dataset.py "${config[@]}" --date "$day"
+step "the night of $day, on Ray"
+alert=4 # all is published, and a check found something to look at
+run ray-job /app/jobs/daily.py "${config[@]}" "${ray[@]}" --date "$day" --features-published || [ $? -eq $alert ]
 step "report"
 run ray-job /app/jobs/report.py "${config[@]}"
 
@@ -47,7 +48,7 @@ mkdir -p out/cluster
 cat <<END
 
   out/cluster/report/index.html   the report, copied from the cluster
-  $OUT in the volume 'data'       dataset, model, evaluation, features, predictions, candidates
+  $OUT in the volume 'data'       dataset, model, evaluation, features, predictions, lists, daily
   http://localhost:8080           Spark master
   http://localhost:8265           Ray dashboard
 END

@@ -2,7 +2,8 @@
 
 Without ``--spec`` the spec is fitted on training days. With it, the dataset is built as that spec says, or with
 ``--date`` the features of one as-of day, or with ``--backfill`` those of a range of days that are not complete, or
-with ``--labels`` the rows of one as-of day with its labels, once these have matured (horizon + lag days later).
+with ``--labels`` the rows of one as-of day with its labels, once these have matured (horizon + lag days later), or with
+``--labels-of-night`` those of the day that this night scores.
 """
 
 import datetime
@@ -22,7 +23,7 @@ from m2m_model.contracts.days import newest_known_day
 from m2m_model.contracts.drift import LARGE, Histograms
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
-from m2m_model.contracts.store import Manifest
+from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 
 day = datetime.date.fromisoformat
 
@@ -36,15 +37,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--date", type=day, help="build the features of this as-of day alone")
     what.add_argument("--backfill", type=day, nargs=2, metavar=("FROM", "TO"), help="build the days that need it")
     what.add_argument("--labels", type=day, help="build the rows of this as-of day, whose labels have matured")
-    parser.add_argument("--spec", help="the frozen spec: path or URI of a dataset's spec.json")
+    what.add_argument("--labels-of-night", type=day, help="build the rows of the day that this night scores")
+    parser.add_argument(
+        "--spec",
+        help="the frozen spec: path or URI of a spec.json; default: of days that of the model that forecasts, of labels "
+        "that of the day's features, of a dataset none",
+    )
     parser.add_argument("--as-known-at", type=instant, help="leave out rows that arrived later (2017-12-31T06:00:00Z)")
     parser.add_argument("--force", action="store_true", help="with --backfill and --labels: complete days too")
     arguments = parser.parse_args(argv)
-    if (arguments.date or arguments.backfill or arguments.labels) and arguments.spec is None:
-        raise UserError("--date, --backfill and --labels need --spec: a day is built with a frozen spec")
-    if arguments.labels and arguments.as_known_at:
-        raise UserError("--labels takes all that is known now, however: --as-known-at is given; leave it out")
     config = RunConfig.read(arguments.config, arguments.overrides)
+    if arguments.labels_of_night:
+        arguments.labels = DatasetSpec.read(config.nightly_spec()).matured_day(arguments.labels_of_night)
+        if not Folder.at(config.run.path("features", f"dt={arguments.labels}")).exists(MANIFEST):
+            print(f"{arguments.labels} has no features: nobody waits for its labels")
+            return 0
+    if arguments.labels and arguments.as_known_at:
+        raise UserError("labels take all that is known now, however: --as-known-at is given; leave it out")
+    if arguments.spec is None and arguments.labels:
+        arguments.spec = _spec_of_features(config, arguments.labels)
+    elif arguments.spec is None and (arguments.date or arguments.backfill):
+        arguments.spec = config.nightly_spec()
     spec = None if arguments.spec is None else DatasetSpec.read(arguments.spec)
     if spec is not None and arguments.labels:
         check_matured(config, spec, arguments.labels)
@@ -54,6 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         spark.stop()
     return 0
+
+
+def _spec_of_features(config: RunConfig, date: datetime.date) -> str:
+    """Location of the spec that the features of a day are of."""
+    location = config.run.path("features", f"dt={date}")
+    manifest = read_manifest(Folder.at(location), kind="features", build_hint="build the day, or give --spec")
+    (entry,) = manifest.select(role="spec")
+    return below(location, entry.path)
 
 
 def check_matured(config: RunConfig, spec: DatasetSpec, date: datetime.date) -> None:

@@ -13,7 +13,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder, Manifest, below, read_manifest
 from training.engagement.inputs import KIND as LIST
 from training.engagement.inputs import is_current
-from training.monitor.publish import matured_day, monitor_night
+from training.monitor.publish import monitor_night
 from training.nightly.checks import check_night
 from training.nightly.page import write_page
 from training.nightly.summary import (
@@ -163,18 +163,14 @@ class Night:
 
     def _labels(self) -> Done:
         assert self.model is not None
-        as_of = matured_day(self.date, self.model.spec)
+        as_of = self.model.spec.matured_day(self.date)
         if self._published("predictions", as_of) is None:
             return "skipped", f"{as_of} was not predicted"
         before, features = self._published("labels", as_of), self._published("features", as_of)
         if self.features_published or (features is None and before is not None):
             kept = "not published" if before is None else f"{before.rows:,} rows, generation {before.generation}"
             return "skipped", f"{as_of}: {kept}"
-        features = self._published("features", as_of, needed=True)
-        assert features is not None
-        (entry,) = features.select(role="spec")
-        spec = below(self.config.run.path("features"), f"dt={as_of}", entry.path)
-        self._run("jobs.build_dataset", "--labels", str(as_of), "--spec", spec)
+        self._run("jobs.build_dataset", "--labels", str(as_of))
         made = self._published("labels", as_of, needed=True)
         assert made is not None
         same = before is not None and before.generation == made.generation

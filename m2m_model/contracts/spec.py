@@ -4,6 +4,7 @@
 buckets and vocabularies are fitted, travels inside checkpoints, and is the only source of embedding sizes.
 """
 
+import datetime
 import hashlib
 import json
 from collections.abc import Iterator
@@ -158,6 +159,10 @@ class DatasetSpec(StrictConfig):
     def history_days(self) -> int:
         """Days of facts that the features of one as-of day need, ending at as-of minus the lag."""
         return history_days(self.sequence_length, self.history_weeks)
+
+    def matured_day(self, date: datetime.date) -> datetime.date:
+        """The as-of day whose label window ends with the newest day of facts that night ``date`` reads."""
+        return date - datetime.timedelta(days=self.availability_lag_days + self.horizon)
 
     @property
     def task_names(self) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def monitor_night(
         UserError: there is no such spec, or the night's features are damaged.
     """
     spec = DatasetSpec.read(trained_on)
-    as_of = matured_day(date, spec)
+    as_of = spec.matured_day(date)
     folders = {"features": features, "predictions": predictions, "labels": labels}
     sums, scored = _scored(as_of, {name: below(folder, f"dt={as_of}") for name, folder in folders.items()})
     if scored.missing:
@@ -113,11 +113,6 @@ def monitor_night(
     )
     _publish(Folder.at(below(out, f"dt={date}")), report, {} if sums is None else _lines(sums), grace_seconds)
     return report
-
-
-def matured_day(date: datetime.date, spec: DatasetSpec) -> datetime.date:
-    """The as-of day whose label window ends with the newest day of facts that night ``date`` reads."""
-    return date - datetime.timedelta(days=spec.availability_lag_days + spec.horizon)
 
 
 def _predicted_by(predictions: str, date: datetime.date) -> bool:
