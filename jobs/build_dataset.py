@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--labels-of-night", type=day, help="build the rows of the day that this night scores")
     parser.add_argument(
         "--spec",
-        help="the frozen spec: path or URI of a spec.json; default: of days that of the model that forecasts, of labels "
-        "that of the day's features, of a dataset none",
+        help="the frozen spec: path or URI of a spec.json; default: of days the forecasting model's, of labels that of "
+        "the day's features, of a dataset none",
     )
     parser.add_argument("--as-known-at", type=instant, help="leave out rows that arrived later (2017-12-31T06:00:00Z)")
     parser.add_argument("--force", action="store_true", help="with --backfill and --labels: complete days too")
