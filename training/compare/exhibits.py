@@ -6,6 +6,7 @@ from pathlib import Path
 from training.compare.data_exhibits import data_markdown
 from training.compare.figures import overall_errors, sensitivity
 from training.compare.intervals import interval
+from training.compare.records import PERIOD_COLUMNS, by_period, costs_markdown
 from training.compare.results import Resampled, Results
 from training.compare.study import Study
 from training.compare.tables import (
@@ -13,6 +14,7 @@ from training.compare.tables import (
     PAIRED_COLUMNS,
     TABLE4_COLUMNS,
     VIEW_COLUMNS,
+    aim_markdown,
     bias,
     by_view,
     overall_markdown,
@@ -50,6 +52,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons["all"]))
     figure = overall_errors(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
     (folder / "overall.svg").write_text(figure)
+    (folder / "periods.csv").write_text(to_csv(PERIOD_COLUMNS, by_period(results)))
     page = [
         f"# {study.study.name}",
         f"{results.completeness}. Made by `python jobs/exhibits.py`; periods: "
@@ -58,6 +61,10 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         *_cautions(study, results),
         "![overall errors](overall.svg)",
     ]
+    if study.aim is not None and study.study.best in results.models:
+        best = study.titles[study.study.best]
+        aimed = aim_markdown(resampled["all"], study.study.best, study.aim, study.titles)
+        page += ["## The aim", f"Of {best}, over all periods:", aimed]
     titles = {
         "all": "Mean over all periods",
         "design": f"Period {study.study.design_period} alone",
@@ -85,6 +92,8 @@ def write_exhibits(study: Study, folder: Path) -> Path:
                 sensitivity(curves[metric], metric=metric, current=_current(study))
             )
             page.append(f"![sensitivity of {metric.upper()}](sensitivity_{metric}.svg)")
+    if costs := costs_markdown(results, study.titles):
+        page += ["## What it takes", "To fit a cell, all its members and trials aside, on one busy core:", costs]
     page += data_markdown(folder)
     target = folder / "README.md"
     target.write_text("\n\n".join(page) + "\n")
@@ -105,6 +114,7 @@ def _cautions(study: Study, results: Results) -> list[str]:
             "Settings were chosen by trials whose training and validation days reach into the test of "
             f"{', '.join(seen)}: as many for all contenders, but not out of sample there."
         )
+    said += study.study.notes
     if results.incomplete:
         missing = ", ".join(study.titles[name] for name in results.incomplete)
         said.append(f"Left out, without a cell in some period: {missing}.")

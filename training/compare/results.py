@@ -5,7 +5,7 @@ every table says how many of the planned cells it is made of.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +64,17 @@ class Results:
 
     planned: tuple[CellKey, ...]
     cells: Mapping[CellKey, CellSums]
+    about: Mapping[CellKey, Mapping[str, str]] = field(default_factory=dict)
+    """What was said of the cells as they were saved."""
 
     @classmethod
     def load(cls, folder: Path, planned: Sequence[CellKey]) -> "Results":
-        present = [key for key in planned if key.path(folder).exists()]
-        return cls(planned=tuple(planned), cells={key: load_cell(folder, key)[0] for key in present})
+        loaded = {key: load_cell(folder, key) for key in planned if key.path(folder).exists()}
+        return cls(
+            planned=tuple(planned),
+            cells={key: sums for key, (sums, _) in loaded.items()},
+            about={key: about for key, (_, about) in loaded.items()},
+        )
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -58,6 +58,15 @@ class Contender(StrictConfig):
     """Another contender, of this study or of one with the same search, whose trials count; empty: its own."""
 
 
+class AimSection(StrictConfig):
+    """What the best contender is to reach, over all periods, each metric in the forecast aimed at it."""
+
+    nmae: float
+    smape: float
+    ahead: dict[str, float] = {}
+    """By contender: the share of its error that the best one's is to be lower by, in both metrics, beyond chance."""
+
+
 class StudySection(StrictConfig):
     name: str
     base: Path | None = None
@@ -79,6 +88,8 @@ class StudySection(StrictConfig):
     """The period that is also reported alone."""
     views: dict[str, tuple[str, ...]] = {}
     """Scenarios that are also averaged apart, for instance ``{head = ["search"], new = ["video"]}``."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its page must know beside what the page says of itself."""
     table: str = "table4"
     """Name of the table that the study fills: table4 for models, table5 for ablations, figure6 for sensitivity."""
     minutes_per_cell: float = Field(default=4.0, gt=0)
@@ -88,13 +99,15 @@ class StudySection(StrictConfig):
 class Study(StrictConfig):
     study: StudySection
     search: SearchSection | None = None
+    aim: AimSection | None = None
     periods: dict[str, Period] = Field(min_length=1)
     contenders: dict[str, Contender] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         periods = [self.study.design_period, *([self.search.period] if self.search else [])]
-        for names, known in (([self.study.best], set(self.contenders)), (periods, set(self.periods))):
+        contenders = [self.study.best, *(self.aim.ahead if self.aim else ())]
+        for names, known in ((contenders, set(self.contenders)), (periods, set(self.periods))):
             if unknown := [name for name in names if name not in known]:
                 raise ValueError(f"study names {unknown[0]!r}, which must be one of {sorted(known)}")
         return self

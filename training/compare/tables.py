@@ -9,6 +9,7 @@ from typing import Any
 
 from training.compare.intervals import LEVEL, METRICS, Comparison, holm, interval
 from training.compare.results import Resampled
+from training.compare.study import AimSection
 from training.metrics import AIMED, OVERALL, Metric
 
 TABLE4_COLUMNS = ("model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods")
@@ -131,6 +132,26 @@ def verdicts(comparisons: Sequence[Comparison]) -> list[Verdict]:
                 )
             )
     return found
+
+
+def aim_markdown(resampled: Resampled, best: str, aim: AimSection, titles: Mapping[str, str]) -> str:
+    """The study's aim beside what was reached, with 95 % intervals."""
+    lines = []
+    for metric, forecast in AIMED.items():
+        draws = resampled.values[best, forecast, metric][:, -1, -1]
+        wanted, (low, high) = getattr(aim, metric), interval(draws)
+        reached = "yes" if draws[0] <= wanted else "no"
+        lines.append([f"{metric.upper()} at most {wanted:.3f}", f"{draws[0]:.4f}", f"{low:.4f} .. {high:.4f}", reached])
+        for other, share in aim.ahead.items():
+            if (other, forecast, metric) not in resampled.values:
+                continue
+            less = draws / resampled.values[other, forecast, metric][:, -1, -1] - 1
+            low, high = interval(less)
+            reached = "yes" if less[0] <= -share and high < 0 else "no"
+            against = f"{metric.upper()} {share:.0%} below {titles.get(other, other)}" if share else ""
+            what = against or f"{metric.upper()} below {titles.get(other, other)}"
+            lines.append([what, f"{less[0]:+.1%}", f"{low:+.1%} .. {high:+.1%}", reached])
+    return markdown(["aim", "reached", "95 % interval", "met"], lines)
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Any]) -> str:

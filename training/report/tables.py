@@ -21,7 +21,6 @@ BEST_COLOUR, WORST_COLOUR = (255, 255, 255), (230, 159, 0)
 class Cell:
     text: str
     colour: str = ""
-    best: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,7 @@ class Metrics:
 
 
 def headline_table(metrics: Metrics) -> Table:
-    """Overall NMAE and SMAPE of every forecast, per model; the best of a column is marked."""
+    """Overall NMAE and SMAPE of every forecast, per model; shaded by column."""
     kinds = [(metric, forecast) for metric in AIMED for forecast in FORECASTS]
     columns = [[metrics.overall(m, model=name, forecast=f) for name in metrics.models] for m, f in kinds]
     shaded = [shade(column) for column in columns]
@@ -185,7 +184,7 @@ def _cell(value: float, best: float) -> Cell:
     excess = value / best - 1 if best > 0 else float(value > 0)
     share = min(excess / WORST_SHADE, 1.0) * 0.75
     mixed = (round(low + (high - low) * share) for low, high in zip(BEST_COLOUR, WORST_COLOUR, strict=True))
-    return Cell(text=f"{value:.3f}", colour="rgb({},{},{})".format(*mixed), best=value == best)
+    return Cell(text=f"{value:.3f}", colour="rgb({},{},{})".format(*mixed))
 
 
 def replay_table(differences: Sequence[Mapping[str, Any]]) -> Table:
