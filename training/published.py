@@ -42,13 +42,14 @@ def paired_files(features: Manifest, predictions: Manifest) -> list[tuple[FileEn
     return [(entry, by_name[_name(entry)]) for entry in parquet_files(features)]
 
 
-def read_rows(folder: Folder, entry: FileEntry, columns: Sequence[str] | None) -> pa.Table:
+def read_rows(
+    folder: Folder, entry: FileEntry, columns: Sequence[str] | None, *, hint: str = "make that day again"
+) -> pa.Table:
     """One Parquet file of a published folder, in memory, as it was published.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged; ``hint`` says what to do.
     """
-    hint = "make that day again"
     folder.check_content([entry], hint=hint)
     try:
         with folder.filesystem.open_input_file(folder.join(entry.path)) as stream:

@@ -15,6 +15,7 @@ import optuna
 from pydantic import Field, model_validator
 
 from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.errors import UserError
 
 Setting = float | int | str | bool
 
@@ -97,7 +98,16 @@ class Trials:
 
     @property
     def best(self) -> dict[str, Setting]:
-        """The settings of the best trial."""
+        """The settings of the best trial.
+
+        Raises:
+            UserError: the trials know nothing of a hyperparameter that is searched now.
+        """
+        if unknown := sorted(set(self.space) - set(self.rows[0])):
+            raise UserError(
+                f"{self.path} must have a column of every hyperparameter that is searched, however: {unknown[0]} is "
+                "missing; move it away and run jobs/search.py again, or take it out of [search]"
+            )
         row = min(self.rows[: self.section.trials], key=objective)
         return {key: row[key] for key in self.space}
 

@@ -78,7 +78,7 @@ def read_findings(places: Places, *, days: int) -> Findings:
     elif not any(night.tables.get("scores") for night in nights):
         missing.append("No day's labels have matured and been scored: run jobs/build_dataset.py --labels D.")
     training, version = _or_say(partial(_training, places.model), missing) or (None, "")
-    metrics = _or_say(partial(_metrics, places.evaluation), missing) or []
+    metrics = _or_say(partial(_metrics, places.evaluation, version), missing) or []
     return Findings(
         predicted=predicted[-1] if predicted else None,
         summaries=summaries,
@@ -120,8 +120,17 @@ def _training(location: str) -> tuple[Mapping[str, Any], str]:
     return json.loads(folder.read_bytes(entry.path)), manifest.generation
 
 
-def _metrics(location: str) -> list[MetricRow]:
+def _metrics(location: str, version: str) -> list[MetricRow]:
+    """Those of the model that is shown.
+
+    Raises:
+        UserError: it has not been evaluated, or the evaluation is damaged.
+    """
     folder = Folder.at(location)
     manifest = read_manifest(folder, kind="evaluation", build_hint="run jobs/evaluate.py first")
+    if (evaluated := manifest.content["model_version"]) != version:
+        raise UserError(
+            f"{location} is of model {evaluated}, {version or 'none'} forecasts: run jobs/evaluate.py again"
+        )
     (entry,) = manifest.select(role=METRICS.removesuffix(".csv"))
     return parse_metrics(folder.read_bytes(entry.path).decode())

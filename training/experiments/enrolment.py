@@ -53,7 +53,7 @@ def read_assignment(folder: str, name: str, experiment: ExperimentConfig) -> pa.
             f"{experiment.frozen[key]!r}; describe another experiment under another name"
         )
     (entry,) = manifest.files
-    return read_rows(place, entry, None)
+    return read_rows(place, entry, None, hint="restore it from a copy: whom it assigned cannot be drawn again")
 
 
 def check_day(date: datetime.date, name: str, experiment: ExperimentConfig) -> None:

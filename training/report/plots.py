@@ -114,7 +114,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
             axis.set_title(name)
             axis.set_xticks(numbers, [f"{n}\nstep {int(e['step']):,}" for n, e in zip(numbers, epochs, strict=True)])
             axis.set_xlabel("epoch")
-            axis.set_ylabel("weighted Poisson loss")
+            axis.set_ylabel("joint loss (eq. 19)")
         if epochs:
             best = min(range(len(epochs)), key=lambda i: epochs[i]["validation"])
             axes[1].axvline(numbers[best], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
