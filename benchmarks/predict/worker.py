@@ -28,7 +28,6 @@ def main() -> None:
     parser.add_argument("--form", choices=["fast", "bmm"], required=True)
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--passes", type=int, default=1, help="over the file: so many times the rows")
     parser.add_argument("--limit", type=int, help="rows scored with the twin, which takes a minute for a few thousand")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -49,7 +48,7 @@ def main() -> None:
     )
     rate = matmul_rate(torch.bfloat16 if arguments.bf16 else torch.float32)
     if arguments.form == "bmm":
-        forecaster, source = ModelForecaster(bmm_twin(fast)), replace(source, batch_size=256)
+        forecaster, source = ModelForecaster(bmm_twin(fast), forecaster.precision), replace(source, batch_size=256)
     point = PointRule(tasks={task: TaskRule(threshold=0.5, scale=1.0) for task in spec.task_names})
     rules = ForecastRules(point=point, smape=point)
     start, cpu, rows = time.perf_counter(), time.process_time(), 0
@@ -62,15 +61,14 @@ def main() -> None:
             out=out,
             generation="generation",
         )
-        for _ in range(arguments.passes):
-            if arguments.limit:
-                tables = source.tables(entry)
-                while rows < arguments.limit:
-                    table = next(tables)
-                    forecaster(source.batch(table))
-                    rows += len(table)
-            else:
-                rows += predict(entry).rows
+        if arguments.limit:
+            tables = source.tables(entry)
+            while rows < arguments.limit:
+                table = next(tables)
+                forecaster(source.batch(table))
+                rows += len(table)
+        else:
+            rows = predict(entry).rows
     cpu = time.process_time() - cpu
     print(
         json.dumps(
