@@ -54,3 +54,10 @@ def test_python_packages_are_installed_with_constraints() -> None:
     assert installs
     for line in installs:
         assert "-c /requirements/constraints.txt" in line or "--no-deps" in line
+
+
+def test_every_file_that_an_image_copies_is_sent_to_its_build() -> None:
+    copied = re.findall(r"^COPY --chmod=755 (\S+)", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)
+    sent = (ROOT / ".dockerignore").read_text().splitlines()
+    assert len(copied) >= 3
+    assert {f"!{name}" for name in copied} <= set(sent)
