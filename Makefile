@@ -42,7 +42,7 @@ unit: venv ## unit, property, Spark and Ray tests, and each cheap kind of fault 
 test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
 	@$(BIN)/python -m pytest -m cluster
 
-test-month: venv ## thirty nights with late data, drift, a missed night, a bad model (half an hour)
+test-month: venv ## thirty nights with late data, drift, a missed night, a bad model (an hour)
 	@$(BIN)/python -m pytest -m month $(ARGS)
 
 test-faults: venv ## processes killed, disks full, files damaged, stores gone: 20 times each, costly kinds 3 (hours)

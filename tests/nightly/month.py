@@ -1,6 +1,6 @@
 """Thirty nights of a synthetic platform on which things go wrong, and what the keeper says of each.
 
-``python -m tests.nightly.month FOLDER`` plays them (half an hour) and prints the table of ``docs/operations.md``; the
+``python -m tests.nightly.month FOLDER`` plays them (an hour) and prints the table of ``docs/operations.md``; the
 same command goes on after a night that was cut off. What goes wrong is in :mod:`tests.nightly.disturbances`; the nights
 see nothing but what has landed in the raw tables.
 """

@@ -68,8 +68,12 @@ def test_a_table_without_rows_is_missed(month: Month) -> None:
 
 
 def test_forecasts_made_without_a_days_rows_are_found_wrong_when_their_labels_mature(month: Month) -> None:
-    """Night 10 went on without them; its week is over on night 17, the only other that says anything of forecasts."""
-    assert {alert.partition(".")[0] for alert in alerts(night(month, 17))} == {"calibration"}
+    """Night 10 went on without them; its week is over on night 17, the only other that says anything of forecasts.
+
+    How far off they are depends on the model, which is trained on the machine: in their spread, often in their sum too.
+    """
+    of_forecasts = {alert.partition(".")[0] for alert in alerts(night(month, 17))}
+    assert {"calibration"} <= of_forecasts <= {"calibration", "bias"}
     assert night(month, 17).status == ExitCode.ALERT
 
 
