@@ -56,7 +56,7 @@ def test_a_week_later_with_other_edges(run: Run) -> None:
     run.job("daily", "--date", str(date))
     assert run.summary(date).model.version == after["promoted"]
     run.job("registry", "promote", str(first), "--why", "back", "--force")
-    run.job("daily", "--date", str(date))
+    run.job("daily", "--date", str(date), "--with-promoted")
     assert run.summary(date).model.version == first
     assert run.steps(date)["features"] == "done", "the other model has other features"
 
