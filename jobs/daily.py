@@ -128,14 +128,23 @@ def _sweep(config: RunConfig) -> None:
     kinds = {"features": "features", "predictions": "predictions", "labels": "labels", "monitoring": MONITORED}
     places = {config.run.path(name): kind for name, kind in kinds.items()}
     places |= {config.run.path("lists", name): LIST for name in config.engagement.lists}
-    for location, kind in places.items():
+    days = [(below(location, f"dt={day}"), kind) for location, kind in places.items() for day in _newest(location)]
+    for location, kind in days:
+        folder = Folder.at(location)
         try:
-            for day in published_days(location)[-SWEPT_DAYS:]:
-                folder = Folder.at(below(location, f"dt={day}"))
-                live = read_manifest(folder, kind=kind, build_hint="").generation
-                remove_superseded(folder, live=live, grace_seconds=config.predict.grace_seconds)
+            live = read_manifest(folder, kind=kind, build_hint="").generation
+            remove_superseded(folder, live=live, grace_seconds=config.predict.grace_seconds)
         except (OSError, UserError) as error:
             print(f"warning: {location} could not be swept: {first_line(error)}", file=sys.stderr)
+
+
+def _newest(location: str) -> list[datetime.date]:
+    """The days to sweep; none where the store does not say."""
+    try:
+        return published_days(location)[-SWEPT_DAYS:]
+    except OSError as error:
+        print(f"warning: {location} could not be swept: {first_line(error)}", file=sys.stderr)
+        return []
 
 
 def _dashboard(config: RunConfig) -> ExitCode:

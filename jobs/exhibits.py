@@ -9,18 +9,18 @@ from jobs.config import argument_parser, run_job
 from m2m_model.contracts.store import MANIFEST
 from training.compare.data_exhibits import write_data_exhibits
 from training.compare.exhibits import write_exhibits
-from training.compare.results import CellKey
+from training.compare.results import CellKey, Results
 from training.compare.study import Study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__, config="the study's TOML file")
     parser.add_argument("--out", type=Path, help="default: the folder that holds the study's results")
-    parser.add_argument("--if-any", action="store_true", help="a study without a cell is passed over")
+    parser.add_argument("--if-any", action="store_true", help="pass over a study without cells in all periods")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
-    if arguments.if_any and not any(key.path(study.study.results).exists() for key in study.planned()):
-        print(f"exhibits: {study.study.name}: no cell yet")
+    if arguments.if_any and study.study.best not in Results.load(study.study.results, study.planned()).models:
+        print(f"exhibits: {study.study.name}: {study.study.best} has no cell in every period yet")
         return 0
     check_settings(study)
     out = arguments.out or study.study.results.parent
