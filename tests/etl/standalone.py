@@ -31,11 +31,17 @@ class Cluster:
     master: str
     workers: tuple[int, ...]
     """Process ids."""
+    work: Path
+    """Where the workers keep what their executors print."""
 
     def executors(self) -> list[int]:
         """Process ids of the executors' JVMs, which the workers start."""
         children = [child for worker in self.workers for child in _children(worker)]
         return [child for child in children if _is_executor(child)]
+
+    def finished_tasks(self) -> int:
+        """Tasks that ended on this cluster, of every application that it ran, as its executors tell."""
+        return sum(log.read_bytes().count(b": Finished task ") for log in self.work.glob("app-*/*/stderr"))
 
     def submit(
         self, script: Path, *arguments: str, packages: Path, folder: Path, conf: Mapping[str, str] | None = None
@@ -76,7 +82,7 @@ def standalone_cluster(folder: Path) -> Iterator[Cluster]:
             stack.enter_context(_daemon(folder / name, "worker.Worker", *options)) for name in ("worker-1", "worker-2")
         ]
         _wait(page, workers=2)
-        yield Cluster(master=master, workers=tuple(worker.pid for worker in workers))
+        yield Cluster(master=master, workers=tuple(worker.pid for worker in workers), work=folder / "work")
 
 
 @contextlib.contextmanager

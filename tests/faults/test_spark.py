@@ -1,9 +1,8 @@
-"""Spark executors, workers and drivers killed while a dataset is built on a real cluster."""
+"""Spark executors, workers and drivers killed after a drawn number of the tasks that build a dataset on a cluster."""
 
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,19 +48,17 @@ class Build:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, str, float]:
-    """The build, the hash of its rows, and the seconds from its first executor to its end."""
+def undisturbed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, str, int]:
+    """The build, the hash of its rows, and the number of its tasks."""
     folder = tmp_path_factory.mktemp("run")
     raw = WORLD.write(folder / "raw")
     write_run(WORLD.config, folder / "run.toml", out=str(folder / "out"), raw=raw)
     build = Build(packages=packages, folder=folder)
     with standalone_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         job = build.start(cluster)
-        wait_for(cluster.executors)
-        started = time.monotonic()
         output, _ = job.communicate(timeout=JOB_SECONDS)
         assert job.returncode == 0, output
-    return build, build.found(), time.monotonic() - started
+        return build, build.found(), cluster.finished_tasks()
 
 
 @pytest.fixture
@@ -72,13 +69,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.mark.faults("kill -9 while a dataset is built, of a Spark")
 @pytest.mark.parametrize("victim", ["executor", "worker", "driver"])
-def test_killed(fault: Fault, victim: str, undisturbed: tuple[Build, str, float], cluster: Cluster) -> None:
-    build, expected, seconds = undisturbed
+def test_killed(fault: Fault, victim: str, undisturbed: tuple[Build, str, int], cluster: Cluster) -> None:
+    build, expected, tasks = undisturbed
+    kill_after = fault.random.randrange(tasks)
     before = live_manifest(build.out).generation
     with watched(build.out) as seen:
         job = build.start(cluster)
-        wait_for(cluster.executors)
-        time.sleep(fault.random.uniform(0, 0.7 * seconds))
+        wait_for(
+            lambda: job.poll() is not None or (cluster.executors() and cluster.finished_tasks() >= kill_after),
+            why=f"{kill_after} of {tasks} tasks did not end",
+        )
         in_time = job.poll() is None and bool(cluster.executors())
         if in_time:
             strike(victim, job, cluster, fault)
