@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from benchmarks.train.world import BATCH_ROWS
 from training.readers.grouping import grouped_order
 
-HISTOGRAM = Path(__file__).with_name("complete_journey_keys.json")
-"""Keys of the demo's training rows (jobs/configs/complete_journey.toml) by their number of rows."""
-ZIPF_KEYS = 18_000
+HISTOGRAMS = {name: Path(__file__).with_name(f"{name}_keys.json") for name in ("real", "synthetic")}
+"""Keys of training rows by their number of rows (:mod:`benchmarks.train.histogram`): of the demo's, and of the synthetic
+platform's (jobs/configs/complete_journey.toml and synthetic.toml)."""
 CHUNK_ROWS, RUN_ROWS = 262_144, 16
 """The sampler's: rows held in memory (about 250 MB at the paper's sizes), longest run of a key."""
 
@@ -19,8 +20,8 @@ CHUNK_ROWS, RUN_ROWS = 262_144, 16
 def batches(source: str, *, seed: int) -> Iterator[np.ndarray]:
     """Keys [256] of one batch after another.
 
-    ``source``: a number of distinct keys, each with equally many rows; or ``zipf`` or ``real`` for independent draws,
-    with ``_grouped`` behind it as our sampler deals them out of a chunk of such draws.
+    ``source``: a number of distinct keys, each with equally many rows; or one of HISTOGRAMS for rows drawn at random, with
+    ``_grouped`` behind it as our sampler deals them out of a chunk of such rows.
     """
     random = np.random.default_rng(seed)
     name, _, grouped = source.partition("_")
@@ -28,19 +29,17 @@ def batches(source: str, *, seed: int) -> Iterator[np.ndarray]:
         if name.isdigit():
             yield np.arange(BATCH_ROWS) % int(name)
         elif not grouped:
-            yield _draw(name, BATCH_ROWS, random)
+            yield random.choice(_keys_of_rows(name), BATCH_ROWS, replace=False)
         else:
-            chunk = _draw(name, CHUNK_ROWS, random)
+            chunk = random.permutation(_keys_of_rows(name))[:CHUNK_ROWS]
             dealt = chunk[grouped_order(chunk[:, None], RUN_ROWS, random)]
             starts = random.permutation(len(dealt) // BATCH_ROWS)[:16] * BATCH_ROWS
             yield from (dealt[start : start + BATCH_ROWS] for start in starts)
 
 
-def _draw(name: str, rows: int, random: np.random.Generator) -> np.ndarray:
-    """Keys of independent rows: Zipf over 18,000 keys, or as often as the real data has them."""
-    if name == "zipf":
-        shares = 1 / np.arange(1, ZIPF_KEYS + 1)
-    else:
-        histogram = json.loads(HISTOGRAM.read_text())["keys_by_rows"]
-        shares = np.repeat([int(size) for size in histogram], list(histogram.values())).astype(float)
-    return random.choice(len(shares), size=rows, p=shares / shares.sum())
+@cache
+def _keys_of_rows(name: str) -> np.ndarray:
+    """The key of every training row of a dataset."""
+    histogram = json.loads(HISTOGRAMS[name].read_text())["keys_by_rows"]
+    rows = np.repeat([int(size) for size in histogram], list(histogram.values()))
+    return np.repeat(np.arange(len(rows)), rows)

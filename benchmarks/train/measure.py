@@ -1,6 +1,6 @@
 """One variant of a training step, in a process of its own on one core; prints one JSON object.
 
-python -m benchmarks.train.measure --form fast --keys zipf_grouped [--shared] [--layers 1] [--bf16] [--steps 4]
+python -m benchmarks.train.measure --form fast --keys synthetic_grouped [--shared] [--layers 1] [--bf16] [--steps 4]
 """
 
 import argparse

@@ -28,35 +28,35 @@ TARGETS = {
 }
 AT_MOST = ("excess_memory_vs_bmm",)
 VARIANTS = {
-    "fast task zipf_grouped": "--form fast --keys zipf_grouped",
-    "fast task zipf": "--form fast --keys zipf --steps 3",
+    "fast task synthetic_grouped": "--form fast --keys synthetic_grouped",
+    "fast task synthetic": "--form fast --keys synthetic --steps 3",
     "fast task 256": "--form fast --keys 256 --steps 3",
-    "bmm task": "--form bmm --keys zipf --steps 2",
-    "fast shared zipf_grouped": "--form fast --keys zipf_grouped --shared --steps 6",
-    "fast shared L1 zipf_grouped": "--form fast --keys zipf_grouped --shared --layers 1 --steps 6",
-    "fast shared L1 zipf": "--form fast --keys zipf --shared --layers 1",
+    "bmm task": "--form bmm --keys synthetic --steps 2",
+    "fast shared synthetic_grouped": "--form fast --keys synthetic_grouped --shared --steps 6",
+    "fast shared L1 synthetic_grouped": "--form fast --keys synthetic_grouped --shared --layers 1 --steps 6",
+    "fast shared L1 synthetic": "--form fast --keys synthetic --shared --layers 1",
     "peer shared L1": "",
-    "bmm shared": "--form bmm --keys zipf --shared --steps 3",
+    "bmm shared": "--form bmm --keys synthetic --shared --steps 3",
     "fast task 16": "--form fast --keys 16",
     "fast task 64": "--form fast --keys 64 --steps 3",
     "fast task real_grouped": "--form fast --keys real_grouped --steps 3",
     "fast task real": "--form fast --keys real --steps 3",
-    "fast shared zipf": "--form fast --keys zipf --shared",
+    "fast shared synthetic": "--form fast --keys synthetic --shared",
     "fast shared real_grouped": "--form fast --keys real_grouped --shared",
     "fast shared real": "--form fast --keys real --shared",
     "fast shared 16": "--form fast --keys 16 --shared",
     "fast shared 64": "--form fast --keys 64 --shared",
     "fast shared 256": "--form fast --keys 256 --shared",
-    "fast task zipf_grouped bf16": "--form fast --keys zipf_grouped --bf16",
+    "fast task synthetic_grouped bf16": "--form fast --keys synthetic_grouped --bf16",
     "fast task 256 bf16": "--form fast --keys 256 --bf16 --steps 3",
-    "fast shared zipf_grouped bf16": "--form fast --keys zipf_grouped --shared --bf16",
+    "fast shared synthetic_grouped bf16": "--form fast --keys synthetic_grouped --shared --bf16",
     "fast shared 256 bf16": "--form fast --keys 256 --shared --bf16",
     "fast task 16 bf16": "--form fast --keys 16 --bf16",
     "fast task 64 bf16": "--form fast --keys 64 --bf16",
     "fast shared 16 bf16": "--form fast --keys 16 --shared --bf16",
     "fast shared 64 bf16": "--form fast --keys 64 --shared --bf16",
-    "bmm shared bf16": "--form bmm --keys zipf --shared --bf16 --steps 3",
-    "bmm task bf16": "--form bmm --keys zipf --bf16 --steps 2",
+    "bmm shared bf16": "--form bmm --keys synthetic --shared --bf16 --steps 3",
+    "bmm task bf16": "--form bmm --keys synthetic --bf16 --steps 2",
 }
 """Those that the final object needs come first."""
 
@@ -87,15 +87,15 @@ def summary(measured: dict[str, dict[str, float]]) -> dict[str, float]:
         return measured[name]["samples_per_core_s"]
 
     return {
-        "vs_peer_grouped": rate("fast shared L1 zipf_grouped") / rate("peer shared L1"),
-        "vs_peer_random": rate("fast shared L1 zipf") / rate("peer shared L1"),
-        "vs_bmm_grouped": rate("fast task zipf_grouped") / rate("bmm task"),
-        "vs_bmm_random": rate("fast task zipf") / rate("bmm task"),
+        "vs_peer_grouped": rate("fast shared L1 synthetic_grouped") / rate("peer shared L1"),
+        "vs_peer_random": rate("fast shared L1 synthetic") / rate("peer shared L1"),
+        "vs_bmm_grouped": rate("fast task synthetic_grouped") / rate("bmm task"),
+        "vs_bmm_random": rate("fast task synthetic") / rate("bmm task"),
         "vs_bmm_distinct": rate("fast task 256") / rate("bmm task"),
-        "samples_per_core_s": rate("fast shared zipf_grouped"),
-        "samples_per_core_s_per_task": rate("fast task zipf_grouped"),
+        "samples_per_core_s": rate("fast shared synthetic_grouped"),
+        "samples_per_core_s_per_task": rate("fast task synthetic_grouped"),
         "excess_memory_vs_bmm": measured["fast task 256"]["excess_mib"] / measured["bmm task"]["excess_mib"],
-        "useful_flop_fraction": measured["fast task zipf_grouped"]["useful_flop_fraction"],
+        "useful_flop_fraction": measured["fast task synthetic_grouped"]["useful_flop_fraction"],
     }
 
 
