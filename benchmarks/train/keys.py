@@ -11,8 +11,8 @@ from benchmarks.train.world import BATCH_ROWS
 from training.readers.grouping import grouped_order
 
 HISTOGRAMS = {name: Path(__file__).with_name(f"{name}_keys.json") for name in ("real", "synthetic")}
-"""Keys of training rows by their number of rows (:mod:`benchmarks.train.histogram`): of the demo's, and of the synthetic
-platform's (jobs/configs/complete_journey.toml and synthetic.toml)."""
+"""Keys of training rows by their number of rows (:mod:`benchmarks.train.histogram`): of the demo's, and of the
+synthetic platform's (jobs/configs/complete_journey.toml and synthetic.toml)."""
 CHUNK_ROWS, RUN_ROWS = 262_144, 16
 """The sampler's: rows held in memory (about 250 MB at the paper's sizes), longest run of a key."""
 
@@ -20,8 +20,8 @@ CHUNK_ROWS, RUN_ROWS = 262_144, 16
 def batches(source: str, *, seed: int) -> Iterator[np.ndarray]:
     """Keys [256] of one batch after another.
 
-    ``source``: a number of distinct keys, each with equally many rows; or one of HISTOGRAMS for rows drawn at random, with
-    ``_grouped`` behind it as our sampler deals them out of a chunk of such rows.
+    ``source``: a number of distinct keys, each with equally many rows; or one of HISTOGRAMS for rows drawn at random,
+    with ``_grouped`` behind it as our sampler deals them out of a chunk of such rows.
     """
     random = np.random.default_rng(seed)
     name, _, grouped = source.partition("_")
