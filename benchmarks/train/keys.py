@@ -12,7 +12,7 @@ from training.readers.grouping import grouped_order
 
 HISTOGRAMS = {name: Path(__file__).with_name(f"{name}_keys.json") for name in ("real", "synthetic")}
 """Keys of training rows by their number of rows (:mod:`benchmarks.train.histogram`): of the demo's, and of the
-synthetic platform's (jobs/configs/complete_journey.toml and synthetic.toml)."""
+synthetic platform's with 30,000 advertisers (jobs/configs/complete_journey.toml and synthetic.toml)."""
 CHUNK_ROWS, RUN_ROWS = 262_144, 16
 """The sampler's: rows held in memory (about 250 MB at the paper's sizes), longest run of a key."""
 
