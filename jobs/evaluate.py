@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jobs.config import RunConfig, argument_parser, run_job
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, read_manifest
-from training.baselines.registry import fit_baselines
+from training.baselines.registry import fit_baselines, refitted
 from training.checkpoint import load_model
 from training.cluster import connected
 from training.evaluate import evaluate, fit_forecast_rules
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rules = fit_forecast_rules(
                 forecaster, source, validation, name=name, config=config.predict, cluster=cluster
             )
-            forecasters[name] = (forecaster, rules)
+            final = refitted(forecaster, source, manifest, config) if config.train.refit else forecaster
+            forecasters[name] = (final, rules)
         rows = evaluate(
             forecasters,
             source,

@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from jobs.config import RunConfig, argument_parser, run_job
-from m2m_model.contracts.store import Folder, read_manifest
+from m2m_model.contracts.store import Folder, Manifest, read_manifest
 from m2m_model.model import parameter_count
 from m2m_model.zoo.registry import build_model
 from training.cards import cards
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = parameter_count(build_model(config.model, spec))
     print(f"model {config.model.name}: {size:,} parameters", flush=True)
     with connected(cluster):
-        snapshot = train(job, resume=arguments.resume, rows=sum(f.rows for f in manifest.select(split="train")))
+        snapshot = train(job, resume=arguments.resume, rows=_rows(manifest, "train"))
         module = build_model(config.model, spec)
         module.load_state_dict(snapshot.best if snapshot.best is not None else snapshot.model)
         rules = fit_forecast_rules(
@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=config.predict,
             cluster=cluster,
         )
+        if config.train.refit:
+            rows = _rows(manifest, "train") + _rows(manifest, "validation")
+            anew = train(job.refit(snapshot), resume=arguments.resume, rows=rows)
+            snapshot = replace(snapshot, best=anew.best)
     published = publish_model(
         out,
         snapshot=snapshot,
@@ -72,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     epochs, best = len(snapshot.state.history), snapshot.state.best_loss
     print(f"published model {published.generation} in {out}: {epochs} epochs, best validation loss {best:.4f}")
     return 0
+
+
+def _rows(manifest: Manifest, split: str) -> int:
+    return sum(entry.rows for entry in manifest.select(split=split))
 
 
 def _curves(snapshot: Snapshot) -> str:

@@ -1,7 +1,7 @@
 """From a task's representation to the parameters of its forecast, and from those to the forecasts.
 
 Letters: B rows, M tasks, N of them, V view dimension, H history values of a task, P parameters of a forecast,
-Q quantiles.
+Q quantiles, K1 outcomes.
 """
 
 import math
@@ -108,21 +108,34 @@ class Output(nn.Module):
             shape = [*shape[:2], shape[2].clamp(*SCALE_RANGE), log_mean]
         return torch.stack([value, *shape], dim=-1)
 
-    def forecasts(self, parameters: Float[Tensor, "B M P"]) -> Forecasts:
-        """Forecasts in the labels' units, in double precision."""
-        value, *shape = parameters.double().unbind(dim=-1)
-        centre = torch.where(self.binary, value.sigmoid(), value.exp())
+    def forecasts(self, *members: Float[Tensor, "B M P"]) -> Forecasts:
+        """Forecasts in the labels' units, in double precision, from a model's parameters, or from several models':
+        then of the mixture of their predictive distributions, and the means of their means and centres.
+        """
+        parts = [self._predicted(parameters.double()) for parameters in members]
+        mean, centre = (torch.stack(one).mean(dim=0) for one in zip(*(part[:2] for part in parts), strict=True))
         if self.bins is None:
-            return Forecasts(centre, centre, centre, centre.new_zeros(*centre.shape, 0))
-        positive, location, log_scale, log_mean = shape
-        masses, values = self.bins.log_masses(positive, location, log_scale).exp(), self.bins.values.double()
+            return Forecasts(mean, centre, centre, centre.new_zeros(*centre.shape, 0))
+        masses, values = torch.stack([part[2] for part in parts]).mean(dim=0), self.bins.values.double()
         spread = quantiles(masses, values, list(QUANTILES.values()))
         return Forecasts(
-            mean=torch.where(self.amounts, log_mean.exp(), centre),
+            mean=mean,
             centre=centre,
             smape=torch.where(self.amounts, smape_actions(masses, values), centre),
             quantiles=torch.where(self.amounts.unsqueeze(-1), spread, torch.nan),
         )
+
+    def _predicted(
+        self, parameters: Float[Tensor, "B M P"]
+    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"], Float[Tensor, "B M K1"]]:
+        """One model's mean, centre and masses of outcomes, K1 = 0 without a predictive distribution."""
+        value, *shape = parameters.unbind(dim=-1)
+        centre = torch.where(self.binary, value.sigmoid(), value.exp())
+        if self.bins is None:
+            return centre, centre, centre.new_zeros(*centre.shape, 0)
+        positive, location, log_scale, log_mean = shape
+        masses = self.bins.log_masses(positive, location, log_scale).exp()
+        return torch.where(self.amounts, log_mean.exp(), centre), centre, masses
 
     def _of_kind(self, *kinds: str) -> Tensor:
         return torch.tensor([task.kind in kinds for task in self.spec.tasks])

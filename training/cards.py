@@ -43,6 +43,12 @@ def _model_card(
     parameters: int,
 ) -> str:
     state, model, train = snapshot.state, content["model"], content["train"]
+    weights = f"The weights are those of the best validation loss, {state.best_loss:.4f}."
+    if train["refit"]:
+        weights = (
+            f"The validation loss was best after {state.best_epochs} epochs, {state.best_loss:.4f}; the weights are "
+            "those of as many epochs on the eligible rows of training and validation together."
+        )
     version = importlib.metadata.version("m2m-advertisers")
     return _page(
         f"# Model card: {model['name']}",
@@ -77,7 +83,7 @@ def _model_card(
             ("epoch", "training loss", "validation loss"),
             ((losses.epoch + 1, f"{losses.train:.4f}", f"{losses.validation:.4f}") for losses in state.history),
         ),
-        f"The weights are those of the best validation loss, {state.best_loss:.4f}. Errors on the test period, beside "
+        f"{weights} Errors on the test period, beside "
         "simple forecasts, are in the run's evaluation and report; they are not known when a model is trained.",
         "## Limits",
         f"- Scenarios that training has not seen ({', '.join(spec.scenarios)} it has) are forecast from their "

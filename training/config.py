@@ -43,6 +43,9 @@ class TrainConfig(StrictConfig):
     mean training label of a count or rate, its root of a spend, 1 of a binary task."""
     early_stopping_patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss after which training stops."""
+    refit: bool = False
+    """Train anew, as many epochs as had the best validation loss, on the eligible rows of training and validation
+    together. Forecast rules stay those that were fitted with the first model, which had not seen validation rows."""
     checkpoint_every_steps: int = Field(default=500, ge=1)
     sync: Literal["ddp", "local_sgd", "async"] = "ddp"
     """How several workers make one model; docs/decisions/ says which when."""

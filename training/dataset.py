@@ -24,7 +24,7 @@ REBUILD = "rebuild the dataset"
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The Parquet files of one split, in manifest order."""
+    """The Parquet files of one split, or of several, in manifest order."""
 
     folder: Folder
     files: tuple[FileEntry, ...]
@@ -97,11 +97,11 @@ def _has_extension_type(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.BaseExtensionType) or any(map(_has_extension_type, nested))
 
 
-def open_split(location: str, split: str) -> SplitFiles:
-    """Files of a split of the dataset published at ``location``."""
+def open_split(location: str, *splits: str) -> SplitFiles:
+    """Files of one or more splits of the dataset published at ``location``."""
     folder = Folder.at(location)
     manifest = read_manifest(folder, kind="dataset", build_hint="run jobs/build_dataset.py first")
-    files = SplitFiles(folder, manifest.select(split=split))
+    files = SplitFiles(folder, tuple(entry for split in splits for entry in manifest.select(split=split)))
     files.check_sizes()
     return files
 

@@ -4,7 +4,7 @@ Letters: B rows of a rank's batch, M tasks.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,8 @@ class EpochLosses:
     step: int
     train: float
     """Mean over the epoch's rows, the L2 terms left out."""
-    validation: float
+    validation: float | None
+    """None in a refit."""
 
 
 @dataclass(kw_only=True)
@@ -49,10 +50,17 @@ class LoopState:
     history: list[EpochLosses] = field(default_factory=list)
     finished: bool = False
 
+    @property
+    def best_epochs(self) -> int:
+        """After how many epochs the validation loss was best."""
+        losses = [losses.validation for losses in self.history if losses.validation is not None]
+        return 1 + losses.index(min(losses))
+
 
 @dataclass(kw_only=True)
 class Snapshot:
-    """All that a checkpoint holds. ``best`` are the weights of the best validation loss so far, on rank 0 alone."""
+    """All that a checkpoint holds. ``best`` are the weights of the best validation loss so far, in a refit the last
+    epoch's, on rank 0 alone."""
 
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -93,6 +101,8 @@ class Loop:
     How the ranks' steps make one model is the synchronizer's, see :mod:`training.sync.base`.
 
     Args:
+        validation: Rows whose loss says when to stop and which weights are best; None: a refit, which trains all
+            ``config.epochs``, on eligible rows alone, and keeps the last weights.
         loss: (the model's output for some tasks of a batch, the batch, these tasks) -> the loss summed over its rows.
         save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps, where they next meet.
         tell: called on rank 0 after every meeting (each step, where training is synchronous) and epoch.
@@ -107,13 +117,13 @@ class Loop:
         spec: DatasetSpec,
         config: TrainConfig,
         train: Reader,
-        validation: Reader,
+        validation: Reader | None,
         save: Callable[[Snapshot], None],
         tell: Callable[[Event], None],
         sync: Synchronizer | None = None,
     ) -> None:
         self.model, self.loss, self.spec, self.config = model, loss, spec, config
-        self.readers = {"train": train, "validation": validation}
+        self.train, self.validation = train, validation
         self.save, self.tell = save, tell
         self.rank, self.world = world()
         self.sync = sync or make_synchronizer(model, config)
@@ -133,7 +143,7 @@ class Loop:
         self.sync.start()
         while not self.state.finished:
             self._train_epoch()
-            self._close_epoch(self._validate())
+            self._close_epoch(None if self.validation is None else self._validate(self.validation))
             self._save(None)
         return self._snapshot(None)
 
@@ -141,7 +151,7 @@ class Loop:
         self.model.train()
         state = self.state
         self.sync.set_learning_rate(self.config.learning_rate * self.config.learning_rate_decay**state.epoch)
-        batches = iter(self.readers["train"].epoch(state.epoch, state.progress))
+        batches = self._training_rows(state.epoch, state.progress)
         progress: Progress | None = None
         while True:
             batch, progress = next(batches, (None, progress))
@@ -159,6 +169,12 @@ class Loop:
             every = self.config.checkpoint_every_steps
             if state.step // every > before // every:
                 self._save(progress)
+
+    def _training_rows(self, epoch: int, progress: Sequence[Progress] | None) -> Iterator[tuple[Batch, Progress]]:
+        for batch, reached in self.train.epoch(epoch, progress):
+            rows = batch if self.validation is not None else batch.select(batch.eligible)
+            if len(rows):
+                yield rows, reached
 
     def _gradient(self, module: nn.Module, batch: Batch | None, scale: float, update: Update | None) -> float:
         """See :data:`training.sync.base.Gradient`."""
@@ -196,12 +212,12 @@ class Loop:
         taken = slice(0, 0 if batch is None else len(batch))
         return self.loss(output[taken], rows.select(taken), slice(None))
 
-    def _validate(self) -> float:
+    def _validate(self, reader: Reader) -> float:
         """Mean loss over the eligible validation rows; ranks may have unequally many, there is no step to agree on."""
         self.model.eval()
         sums = [0.0, 0.0]
         with torch.inference_mode():
-            for whole, _ in self.readers["validation"].epoch(0, None):
+            for whole, _ in reader.epoch(0, None):
                 batch = whole.select(whole.eligible)
                 sums[0] += self._loss_sum(self.model, batch).item()
                 sums[1] += len(batch)
@@ -212,7 +228,7 @@ class Loop:
             )
         return loss / rows
 
-    def _close_epoch(self, validation: float) -> None:
+    def _close_epoch(self, validation: float | None) -> None:
         state = self.state
         if state.rows == 0:
             raise UserError("the train split has no rows: rebuild the dataset with a longer split.train")
@@ -221,8 +237,8 @@ class Loop:
         if self.rank == 0:
             event = Event(epoch=state.epoch, step=state.step, rows=state.rows, loss=train, validation=validation)
             self.tell(event)
-        if validation < state.best_loss:
-            state.best_loss, state.epochs_since_best = validation, 0
+        if validation is None or validation < state.best_loss:
+            state.best_loss, state.epochs_since_best = math.inf if validation is None else validation, 0
             if self.rank == 0:
                 self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         else:

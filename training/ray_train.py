@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -59,6 +59,14 @@ class TrainJob:
     storage: str
     """Folder of all runs; on more than one machine it must be shared."""
     name: str
+    refit_epochs: int = 0
+    """Of a refit, see :meth:`refit`; 0: training rows are trained on, and validation rows judge."""
+
+    def refit(self, first: Snapshot) -> "TrainJob":
+        """What trains anew on the eligible rows of training and validation, for as many epochs as were best in
+        ``first``."""
+        epochs = first.state.best_epochs
+        return replace(self, refit_epochs=epochs, content={**self.content, "refit_epochs": epochs})
 
     @property
     def prefix(self) -> str:
@@ -99,7 +107,10 @@ def train(job: TrainJob, *, resume: bool, rows: int) -> Snapshot:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    with Display("training", total=rows) as display, watching(board, display, epochs=job.config.train.epochs):
+    with (
+        Display("training anew" if job.refit_epochs else "training", total=rows) as display,
+        watching(board, display, epochs=job.refit_epochs or job.config.train.epochs),
+    ):
         try:
             trainer.fit()
         except ray.train.v2.api.exceptions.WorkerGroupError as error:
@@ -118,15 +129,16 @@ def _worker(settings: dict[str, Any]) -> None:
     job: TrainJob = settings["job"]
     config, context = job.config, ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    train = config.train.model_copy(update={"epochs": job.refit_epochs or config.train.epochs})
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     keep_freed_memory()
-    torch.manual_seed(config.train.seed)
+    torch.manual_seed(train.seed)
     model = build_model(job.model, job.spec)
-    sync = make_synchronizer(model, config.train)
+    sync = make_synchronizer(model, train)
 
-    def reader(split: str, deal: Deal | None = None) -> Reader:
+    def reader(*splits: str, deal: Deal | None = None) -> Reader:
         return open_reader(
-            job.dataset, job.spec, config.reader, split=split, train=config.train, rank=rank, world=world, deal=deal
+            job.dataset, job.spec, config.reader, splits=splits, train=train, rank=rank, world=world, deal=deal
         )
 
     writer = _summary_writer(job.storage, settings["name"]) if rank == 0 else None
@@ -140,14 +152,15 @@ def _worker(settings: dict[str, Any]) -> None:
         elif writer and event.step % SCALAR_STEPS == 0:
             writer.add_scalar("loss/train", event.loss, event.step)
 
-    weights = task_weights(job.spec, config.train)
+    weights = task_weights(job.spec, train)
+    splits = ("train", "validation") if job.refit_epochs else ("train",)
     loop = Loop(
         model=model,
-        loss=JointLoss(model, config.train.loss, weights=weights, statistics=job.statistics),
+        loss=JointLoss(model, train.loss, weights=weights, statistics=job.statistics),
         spec=job.spec,
-        config=config.train,
-        train=reader("train", sync.deal),
-        validation=reader("validation"),
+        config=train,
+        train=reader(*splits, deal=sync.deal),
+        validation=None if job.refit_epochs else reader("validation"),
         save=lambda snapshot: _report(snapshot, job, rank=rank),
         tell=tell,
         sync=sync,

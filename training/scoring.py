@@ -70,14 +70,22 @@ class ModelForecaster:
         return self.module.output.bins is not None
 
     def __call__(self, batch: Batch) -> Forecasts:
-        module = self.scored_with.eval()
-        order, parts = knowledge_order(batch), []
-        with torch.inference_mode():
-            for rows in torch.split(order, ROWS_AT_A_TIME):
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-                    parameters = module(batch.select(rows))
-                parts.append(Forecasts(*(part.numpy() for part in module.output.forecasts(parameters))))
-        return Forecasts.concatenate(parts).take(order.argsort().numpy())
+        return mixed([self], batch)
+
+
+def mixed(members: Sequence[ModelForecaster], batch: Batch) -> Forecasts:
+    """The forecasts of one or more models of the same spec, of several those of their mixture (see
+    :meth:`m2m_model.output.Output.forecasts`)."""
+    modules = [member.scored_with.eval() for member in members]
+    order, parts = knowledge_order(batch), []
+    with torch.inference_mode():
+        for rows in torch.split(order, ROWS_AT_A_TIME):
+            piece, parameters = batch.select(rows), []
+            for member, module in zip(members, modules, strict=True):
+                with torch.autocast("cpu", torch.bfloat16, enabled=member.precision == "bf16"):
+                    parameters.append(module(piece))
+            parts.append(Forecasts(*(part.numpy() for part in modules[0].output.forecasts(*parameters))))
+    return Forecasts.concatenate(parts).take(order.argsort().numpy())
 
 
 def with_rounded_generators(module: Model) -> Model:

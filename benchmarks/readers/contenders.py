@@ -20,7 +20,7 @@ def our_reader(name: str) -> Callable[[str, DatasetSpec, int], Iterator[Batch]]:
     def batches(location: str, spec: DatasetSpec, batch_size: int) -> Iterator[Batch]:
         config = ReaderConfig.model_validate({"name": name, "shuffle_blocks": SHUFFLE_BLOCKS})
         train = TrainConfig(batch_size=batch_size)
-        reader = open_reader(location, spec, config, split="train", train=train, rank=0, world=1)
+        reader = open_reader(location, spec, config, splits=["train"], train=train, rank=0, world=1)
         return (batch for batch, _ in reader.epoch(0))
 
     return batches
@@ -45,7 +45,7 @@ def _hf_stream(files: SplitFiles, spec: DatasetSpec) -> Any:
 
     paths = [files.folder.join(file.path) for file in files.files if file.rows]
     columns = batch_column_names(spec)
-    return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True, columns=columns)
+    return datasets.load_dataset("parquet", data_files=paths, splits=["train"], streaming=True, columns=columns)
 
 
 def in_memory(location: str, spec: DatasetSpec, batch_size: int) -> Iterator[Batch]:

@@ -140,7 +140,7 @@ def _train(rank: int, group: Group) -> Outcome | None:
             group.dataset,
             spec,
             ReaderConfig(shuffle_blocks=group.shuffle_blocks),
-            split=split,
+            splits=[split],
             train=group.train,
             rank=rank,
             world=group.workers,

@@ -90,7 +90,7 @@ def run(dataset: str, spec: DatasetSpec, variant: str, seed: int, *, epochs: int
 def _reader(
     dataset: str, spec: DatasetSpec, config: ReaderConfig, split: str, train: TrainConfig, every: int
 ) -> Reader:
-    reader = open_reader(dataset, spec, config, split=split, train=train, rank=0, world=1)
+    reader = open_reader(dataset, spec, config, splits=[split], train=train, rank=0, world=1)
     return replace(reader, split=replace(reader.split, files=reader.split.files[::every]))
 
 

@@ -74,7 +74,7 @@ def reader(
         str(folder),
         WIDE,
         ReaderConfig.model_validate({"name": name, "shuffle_blocks": blocks}),
-        split="train",
+        splits=["train"],
         train=TrainConfig(seed=seed, batch_size=batch_size * world),
         rank=rank,
         world=world,
@@ -188,7 +188,7 @@ def test_pickled_metadata_beside_the_files_does_not_run(tmp_path: Path, name: st
     for parent in {path.parent for path in folder.rglob("*.parquet")} | {folder}:
         pq.write_metadata(dataset_schema(SPEC, labels=True).with_metadata(pickled), parent / "_common_metadata")
     source = open_reader(
-        str(folder), SPEC, ReaderConfig(name=name), split="train", train=TrainConfig(), rank=0, world=1
+        str(folder), SPEC, ReaderConfig(name=name), splits=["train"], train=TrainConfig(), rank=0, world=1
     )
     assert sum(len(batch) for batch, _ in source.epoch(0)) == 9
     assert not trace.exists()
@@ -369,7 +369,7 @@ def test_grouping_keeps_every_row_once_and_goes_on_after_any_batch(dataset: Path
             str(dataset),
             WIDE,
             ReaderConfig(shuffle_blocks=6, group_rows=4),
-            split="train",
+            splits=["train"],
             train=TrainConfig(seed=3, batch_size=8 * world),
             rank=rank,
             world=world,
@@ -389,7 +389,7 @@ def test_only_the_parquet_reader_groups(dataset: Path) -> None:
             str(dataset),
             WIDE,
             ReaderConfig(name="ray_data", group_rows=2),
-            split="train",
+            splits=["train"],
             train=TrainConfig(),
             rank=0,
             world=1,

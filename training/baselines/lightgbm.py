@@ -9,7 +9,7 @@ and the scenario's index.
 Letters: N rows, M tasks, T days, F columns of a sequence, K inputs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,19 +132,12 @@ def fit_lightgbm(
     """
     max_rows = config.lightgbm_max_rows
     learn = _Rows.first(train, spec, max_rows, what=name, split="train")
-    eligible = (batch.select(batch.eligible) for batch in validation)
-    judge = _Rows.first(eligible, spec, max(1, max_rows // VALIDATION_SHARE), what=name, split="validation")
-    parameters = FIXED | {
-        "learning_rate": config.lightgbm_learning_rate,
-        "num_leaves": config.lightgbm_leaves,
-        "min_data_in_leaf": config.lightgbm_min_rows,
-        "feature_fraction": config.lightgbm_inputs,
-        "seed": seed,
-        "num_threads": torch.get_num_threads(),  # one in a study's cells, which run side by side
-    }
-    categories = categorical_inputs(spec)
-    learn_data = lightgbm.Dataset(learn.inputs, categorical_feature=categories, params=parameters)
-    judge_data = lightgbm.Dataset(judge.inputs, categorical_feature=categories, params=parameters, reference=learn_data)
+    judge = _Rows.first(
+        _eligible(validation), spec, max(1, max_rows // VALIDATION_SHARE), what=name, split="validation"
+    )
+    parameters = _parameters(config, seed)
+    learn_data, judge_data = learn.dataset(parameters, spec), judge.dataset(parameters, spec)
+    judge_data.set_reference(learn_data)
     boosters: list[lightgbm.Booster | None] = []
     for index, task in enumerate(spec.tasks):
         if not learn.labels[:, index].any():
@@ -152,9 +145,7 @@ def fit_lightgbm(
             continue
         objective = objective_of(task, name)
         for data, rows in ((learn_data, learn), (judge_data, judge)):
-            data.set_label(objective.target(rows.labels[:, index]))
-            data.set_init_score(objective.offset(rows.levels[:, index], task))
-            data.set_weight(rows.exposures[:, index].copy())
+            rows.set_task(data, objective, index, task)
         booster = lightgbm.train(
             parameters | dict(objective.parameters),
             learn_data,
@@ -165,6 +156,41 @@ def fit_lightgbm(
         tell(f"{name}: {task.name}, {booster.best_iteration} rounds on {len(learn.labels):,} rows")
         boosters.append(booster)
     return LightGbmForecaster(spec=spec, name=name, boosters=tuple(boosters))
+
+
+def refit_lightgbm(
+    fitted: LightGbmForecaster, batches: Iterable[Batch], *, config: BaselinesConfig, seed: int
+) -> LightGbmForecaster:
+    """``fitted`` anew, with as many rounds, on the first eligible rows of ``batches``, those of both splits."""
+    spec, name = fitted.spec, fitted.name
+    rows = _Rows.first(_eligible(batches), spec, config.lightgbm_max_rows, what=name, split="train and validation")
+    parameters = _parameters(config, seed)
+    data = rows.dataset(parameters, spec)
+    boosters: list[lightgbm.Booster | None] = []
+    for index, (task, first) in enumerate(zip(spec.tasks, fitted.boosters, strict=True)):
+        if first is None:
+            boosters.append(None)
+            continue
+        objective = objective_of(task, name)
+        rows.set_task(data, objective, index, task)
+        rounds = first.best_iteration if first.best_iteration > 0 else first.num_trees()
+        boosters.append(lightgbm.train(parameters | dict(objective.parameters), data, num_boost_round=rounds))
+    return LightGbmForecaster(spec=spec, name=name, boosters=tuple(boosters))
+
+
+def _eligible(batches: Iterable[Batch]) -> Iterator[Batch]:
+    return (batch.select(batch.eligible) for batch in batches)
+
+
+def _parameters(config: BaselinesConfig, seed: int) -> dict[str, Any]:
+    return FIXED | {
+        "learning_rate": config.lightgbm_learning_rate,
+        "num_leaves": config.lightgbm_leaves,
+        "min_data_in_leaf": config.lightgbm_min_rows,
+        "feature_fraction": config.lightgbm_inputs,
+        "seed": seed,
+        "num_threads": torch.get_num_threads(),  # one in a study's cells, which run side by side
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +210,15 @@ class _Rows:
             levels=recent_level(batch.history.double(), spec).numpy(),
             exposures=batch.exposure.numpy(),
         )
+
+    def dataset(self, parameters: Mapping[str, Any], spec: DatasetSpec) -> lightgbm.Dataset:
+        return lightgbm.Dataset(self.inputs, categorical_feature=categorical_inputs(spec), params=dict(parameters))
+
+    def set_task(self, data: lightgbm.Dataset, objective: Objective, index: int, task: TaskSpec) -> None:
+        """Give their :meth:`dataset` what is fitted of a task."""
+        data.set_label(objective.target(self.labels[:, index]))
+        data.set_init_score(objective.offset(self.levels[:, index], task))
+        data.set_weight(self.exposures[:, index].copy())
 
     @classmethod
     def first(cls, batches: Iterable[Batch], spec: DatasetSpec, limit: int, *, what: str, split: str) -> "_Rows":

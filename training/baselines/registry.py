@@ -6,7 +6,7 @@ from functools import partial
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import FileEntry, Manifest
-from training.baselines.lightgbm import OBJECTIVES, fit_lightgbm
+from training.baselines.lightgbm import OBJECTIVES, LightGbmForecaster, fit_lightgbm, refit_lightgbm
 from training.baselines.naive import NaiveForecaster, NaiveRule, last_7_days, mean_28_days, median_5_weeks
 from training.baselines.smoothing import SmoothingForecaster
 from training.config import TrainingConfig
@@ -43,6 +43,15 @@ BASELINES: dict[str, Fit] = {
     "exponential_smoothing": _fit_smoothing,
     **{name: partial(_fit_lightgbm, name) for name in OBJECTIVES},
 }
+
+
+def refitted(forecaster: Forecaster, source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
+    """A fitted baseline as ``train.refit`` wants it: fitted again, on training and validation rows; itself, if nothing of
+    it is fitted."""
+    if not isinstance(forecaster, LightGbmForecaster):
+        return forecaster
+    entries = [*_most_recent_first(manifest, "validation"), *_most_recent_first(manifest, "train")]
+    return refit_lightgbm(forecaster, _batches(source, entries), config=config.baselines, seed=config.train.seed)
 
 
 def fit_baselines(source: Source, manifest: Manifest, config: TrainingConfig) -> dict[str, Forecaster]:

@@ -28,6 +28,8 @@ from training.scoring import Forecaster, ModelForecaster
 class Member:
     forecaster: Forecaster
     fit_seconds: float
+    epochs: int | None = None
+    """Of a neural model's kept weights."""
 
 
 class Form(Protocol):
@@ -75,21 +77,25 @@ class TreesForm:
         return LightGbmForecaster(spec=self.spec, name=self.name, boosters=tuple(boosters))
 
 
-def kept_member(folder: Path | None, identity: str, form: Form | None, fit: Callable[[], Forecaster]) -> Member:
-    """The member that was kept under ``identity`` (all that it depends on), or else ``fit()``, which is kept.
+def kept_member(
+    folder: Path | None, identity: str, form: Form | None, fit: Callable[[], tuple[Forecaster, int | None]]
+) -> Member:
+    """The member that was kept under ``identity`` (all that it depends on), or else ``fit()``, which is kept: the
+    forecaster and, of a neural model, its epochs.
 
     Without a ``folder``, or a ``form`` to keep it in, it is fitted.
     """
     name = f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.member"
     if folder and form and (folder / name).exists():
         head, _, content = (folder / name).read_bytes().partition(b"\n")
-        return Member(forecaster=form.read(content), fit_seconds=json.loads(head)["fit_seconds"])
+        return Member(forecaster=form.read(content), **json.loads(head))
     started = time.monotonic()
-    forecaster = fit()
-    member = Member(forecaster=forecaster, fit_seconds=time.monotonic() - started)
+    forecaster, epochs = fit()
+    member = Member(forecaster=forecaster, fit_seconds=time.monotonic() - started, epochs=epochs)
     if folder and form:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"{name}.{os.getpid()}.tmp"
-        temporary.write_bytes(json.dumps({"fit_seconds": member.fit_seconds}).encode() + b"\n" + form.write(forecaster))
+        said = {"fit_seconds": member.fit_seconds, "epochs": epochs}
+        temporary.write_bytes(json.dumps(said).encode() + b"\n" + form.write(forecaster))
         temporary.rename(folder / name)
     return member

@@ -23,8 +23,8 @@ from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.lightgbm import OBJECTIVES
-from training.baselines.registry import BASELINES
-from training.compare.members import Form, TreesForm, WeightsForm, kept_member
+from training.baselines.registry import BASELINES, refitted
+from training.compare.members import Form, Member, TreesForm, WeightsForm, kept_member
 from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import CellSums
 from training.config import TrainingConfig
@@ -33,9 +33,10 @@ from training.forecast import ForecastRules, Forecasts, fit_rules
 from training.loop import Event, Loop, task_weights
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.published import parquet_files, read_spec
+from training.readers.base import Reader
 from training.readers.registry import open_reader
 from training.row_sums import RowSums
-from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source
+from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source, mixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class CellJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """The mean of its members' forecasts."""
+    """Of models the mixture of their predictive distributions, of other forecasters the mean of their forecasts."""
 
     members: tuple[Forecaster, ...]
 
@@ -81,6 +82,10 @@ class Ensemble:
         return all(member.quantiles for member in self.members)
 
     def __call__(self, batch: Batch) -> Forecasts:
+        if len(models := [member for member in self.members if isinstance(member, ModelForecaster)]) == len(
+            self.members
+        ):
+            return mixed(models, batch)
         parts = [member(batch) for member in self.members]
         return Forecasts(*(np.mean(field, axis=0) for field in zip(*parts, strict=True)))
 
@@ -104,25 +109,36 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     manifest, source = open_dataset(job.dataset, batch_size=job.config.predict.batch_size)
     spec = source.spec
 
-    def fit(config: TrainingConfig) -> Forecaster:
+    def fit(config: TrainingConfig) -> tuple[Forecaster, int | None]:
         if job.baseline:
-            return BASELINES[job.baseline](source, manifest, config)
-        return ModelForecaster(_trained(job, config, spec, tell), precision=config.predict.precision)
+            return BASELINES[job.baseline](source, manifest, config), None
+        model, epochs = _trained(job, config, spec, tell)
+        return ModelForecaster(model, precision=config.predict.precision), epochs
+
+    def refit(first: Member, config: TrainingConfig) -> tuple[Forecaster, int | None]:
+        if job.baseline:
+            return refitted(first.forecaster, source, manifest, config), None
+        model, epochs = _trained(job, config, spec, tell, refit_epochs=first.epochs)
+        return ModelForecaster(model, precision=config.predict.precision), epochs
 
     form: Form | None = None
     if not job.baseline:
         form = WeightsForm(model=job.model, spec=spec, precision=job.config.predict.precision)
     elif job.baseline in OBJECTIVES:
         form = TreesForm(name=job.baseline, spec=spec)
-    members = []
+    first, final = [], []
     for seed in range(job.config.train.seed * job.members, (job.config.train.seed + 1) * job.members):
-        train = job.config.train.model_copy(update={"seed": seed})
-        config = job.config.model_copy(update={"train": train})
-        members.append(kept_member(job.keep, _identity(job, config, manifest), form, partial(fit, config)))
-    forecaster = Ensemble(members=tuple(member.forecaster for member in members))
-    about = {"settings": job.settings, "fit_seconds": f"{sum(member.fit_seconds for member in members):.1f}"}
-    if isinstance(members[0].forecaster, ModelForecaster):
-        about["parameters"] = str(parameter_count(members[0].forecaster.module))
+        config = _with_train(job.config, seed=seed, refit=False)
+        member = kept_member(job.keep, _identity(job, config, manifest), form, partial(fit, config))
+        first.append(member)
+        if job.config.train.refit:
+            config = _with_train(config, refit=True)
+            final.append(kept_member(job.keep, _identity(job, config, manifest), form, partial(refit, member, config)))
+    forecaster = Ensemble(members=tuple(member.forecaster for member in first))
+    fit_seconds = sum(member.fit_seconds for member in (*first, *final))
+    about = {"settings": job.settings, "fit_seconds": f"{fit_seconds:.1f}"}
+    if isinstance(first[0].forecaster, ModelForecaster):
+        about["parameters"] = str(parameter_count(first[0].forecaster.module))
     rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
     rules = fit_rules(rows.forecasts, rows.labels, rows.exposures, rows.scenarios, rows.eligible, spec)
     sums = RowSums.empty(spec)
@@ -130,9 +146,15 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     validation: dict[str, float] = {m: getattr(_overall(sums.errors[kind]), m) for m, kind in AIMED.items()}
     about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
     about |= {f"validation_{metric}": repr(value) for metric, value in validation.items()}
+    if final:
+        forecaster = Ensemble(members=tuple(member.forecaster for member in final))
     return Fitted(
         source=source, manifest=manifest, forecaster=forecaster, rules=rules, validation=validation, about=about
     )
+
+
+def _with_train(config: TrainingConfig, **changed: Any) -> TrainingConfig:
+    return config.model_copy(update={"train": config.train.model_copy(update=changed)})
 
 
 def open_dataset(dataset: str, *, batch_size: int) -> tuple[Manifest, Source]:
@@ -168,14 +190,22 @@ def _identity(job: CellJob, config: TrainingConfig, manifest: Manifest) -> str:
     return json.dumps(said, sort_keys=True)
 
 
-def _trained(job: CellJob, config: TrainingConfig, spec: DatasetSpec, tell: Callable[[str], None]) -> Model:
-    """A model with the weights of its best validation loss; trained as jobs/train does, without Ray."""
-    train = config.train
+def _trained(
+    job: CellJob,
+    config: TrainingConfig,
+    spec: DatasetSpec,
+    tell: Callable[[str], None],
+    *,
+    refit_epochs: int | None = None,
+) -> tuple[Model, int]:
+    """A model with the weights of its best validation loss, and after how many epochs it had them; trained as
+    jobs/train does, without Ray. With ``refit_epochs`` trained for so many on training and validation rows."""
+    train = config.train.model_copy(update={"epochs": refit_epochs or config.train.epochs})
     torch.manual_seed(train.seed)
-    readers = {
-        split: open_reader(job.dataset, spec, config.reader, split=split, train=train, rank=0, world=1)
-        for split in ("train", "validation")
-    }
+
+    def reader(*splits: str) -> Reader:
+        return open_reader(job.dataset, spec, config.reader, splits=splits, train=train, rank=0, world=1)
+
     model = build_model(job.model, spec)
     statistics = label_statistics(open_split(job.dataset, "train"), spec)
 
@@ -188,14 +218,14 @@ def _trained(job: CellJob, config: TrainingConfig, spec: DatasetSpec, tell: Call
         loss=JointLoss(model, train.loss, weights=task_weights(spec, train), statistics=statistics),
         spec=spec,
         config=train.model_copy(update={"checkpoint_every_steps": 10**9}),
-        train=readers["train"],
-        validation=readers["validation"],
+        train=reader("train", "validation") if refit_epochs else reader("train"),
+        validation=None if refit_epochs else reader("validation"),
         save=lambda snapshot: None,
         tell=report,
     ).run()
     assert snapshot.best is not None, "a finished run has a best epoch"
     model.load_state_dict(snapshot.best)
-    return model
+    return model, refit_epochs or snapshot.state.best_epochs
 
 
 def _scored(source: Source, forecaster: Forecaster, entries: Sequence[FileEntry]) -> Scored:

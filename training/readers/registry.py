@@ -1,6 +1,7 @@
 """All readers, by name."""
 
 import importlib
+from collections.abc import Sequence
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
@@ -21,13 +22,13 @@ def open_reader(
     spec: DatasetSpec,
     config: ReaderConfig,
     *,
-    split: str,
+    splits: Sequence[str],
     train: TrainConfig,
     rank: int,
     world: int,
     deal: Deal | None = None,
 ) -> Reader:
-    """Rank ``rank`` of ``world``'s share of a split of the dataset published at ``location``.
+    """Rank ``rank`` of ``world``'s share of one or more splits, mixed, of the dataset published at ``location``.
 
     ``deal`` deals chunks of rows to whoever asks; only the Parquet reader can, the others' shares are fixed.
 
@@ -35,7 +36,7 @@ def open_reader(
         UserError: the reader's library is not installed, or a file is missing, has the wrong size or (where pyarrow
             cannot verify pages while reading) another checksum; or the reader cannot group rows.
     """
-    files = open_split(location, split)
+    files = open_split(location, *splits)
     if not PAGE_CHECKSUMS and (damage := files.find_damage(files.files[rank::world])):
         raise damage  # nothing would notice later; between them the ranks check every file
     if config.group_rows > 1 and config.name != "parquet":
