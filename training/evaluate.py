@@ -18,7 +18,7 @@ from m2m_model.contracts.store import (
     remove_superseded,
 )
 from training.config import ClusterConfig, PredictConfig
-from training.forecast import ForecastRules, fit_rules
+from training.forecast import ForecastRules
 from training.metrics import MetricRow, to_csv
 from training.outcomes import lines_csv
 from training.progress import Display
@@ -90,8 +90,7 @@ def fit_forecast_rules(
             cluster=cluster,
             display=display,
         )
-    scored = Scored.concatenate(parts)
-    return fit_rules(scored.forecasts, scored.labels, scored.exposures, scored.scenarios, scored.eligible, source.spec)
+    return Scored.concatenate(parts).fit_rules(source.spec)
 
 
 def evaluate(

@@ -4,7 +4,12 @@ A mean is not a median: NMAE rewards medians, and a tiny positive forecast of a 
 and metric a rule sets forecasts below a threshold to 0 and multiplies the others by a scale, both fitted on validation
 rows: ``point`` for NMAE, ``smape`` for SMAPE. A binary task is decided: 1 from a probability of one half on.
 
-Letters: N rows, K of them, M tasks, Q quantiles.
+What is best on validation rows is partly their chance, and another season's. So a rule is the simplest that is within
+one standard error of the best (the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984,
+3.4.3): no change at all, or else the scale nearest to 1. Errors of an advertiser's rows are not independent, so the
+standard error is over groups of advertisers.
+
+Letters: N rows, K of them, M tasks, Q quantiles, G advertiser groups.
 """
 
 from collections.abc import Callable
@@ -17,6 +22,7 @@ from pydantic import Field
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
+from training.groups import GROUPS
 from training.metrics import smape_terms
 
 SCALES = tuple(round(0.50 + 0.01 * step, 2) for step in range(81))
@@ -90,21 +96,24 @@ def fit_rules(
     forecasts: Forecasts,
     labels: Float[np.ndarray, "N M"],
     exposures: Float[np.ndarray, "N M"],
+    *,
     scenarios: np.ndarray,
+    groups: Int[np.ndarray, "N"],
     eligible: Bool[np.ndarray, "N"],
     spec: DatasetSpec,
 ) -> ForecastRules:
-    """The rules with the least macro NMAE and macro SMAPE over scenarios on the eligible rows: exact in the threshold,
-    per scale.
+    """The simplest rules whose macro NMAE and macro SMAPE over scenarios, on the eligible rows, are within a standard
+    error of the least; thresholds are exact per scale.
 
-    ``scenarios`` are N scenario ids. Scenarios without label mass in a task have no NMAE and no say.
+    ``scenarios`` are N scenario ids, ``groups`` those of the rows' advertisers (see :mod:`training.groups`). Scenarios
+    without label mass in a task have no NMAE and no say.
 
     Raises:
         UserError: there is no eligible row to fit on.
     """
     if not eligible.any():
         raise UserError("the point-forecast rule needs eligible validation rows, however: there are none")
-    labels, exposures = labels[eligible], exposures[eligible]
+    labels, exposures, groups = labels[eligible], exposures[eligible], groups[eligible]
     _, cells = np.unique(scenarios[eligible], return_inverse=True)
     point, smape = {}, {}
     for index, task in enumerate(spec.tasks):
@@ -113,10 +122,10 @@ def fit_rules(
             continue
         label, exposure = labels[:, index], exposures[:, index]
         shares = exposure * _per_cell(exposure * label, cells)
-        point[task.name] = _fit(forecasts.centre[eligible, index], label, shares, absolute_errors)
+        point[task.name] = _fit(forecasts.centre[eligible, index], label, shares, groups, absolute_errors)
         exposed = (exposure > 0).astype(float)
         shares = exposed * _per_cell(exposed, cells)
-        smape[task.name] = _fit(forecasts.smape[eligible, index], label, shares, smape_terms)
+        smape[task.name] = _fit(forecasts.smape[eligible, index], label, shares, groups, smape_terms)
     return ForecastRules(point=PointRule(tasks=point), smape=PointRule(tasks=smape))
 
 
@@ -133,23 +142,44 @@ def _per_cell(amounts: Float[np.ndarray, "N"], cells: np.ndarray) -> Float[np.nd
 
 
 def _fit(
-    values: Float[np.ndarray, "N"], labels: Float[np.ndarray, "N"], weights: Float[np.ndarray, "N"], cost: Cost
+    values: Float[np.ndarray, "N"],
+    labels: Float[np.ndarray, "N"],
+    weights: Float[np.ndarray, "N"],
+    groups: Int[np.ndarray, "N"],
+    cost: Cost,
 ) -> TaskRule:
-    """Minimise the weighted cost over (threshold, scale); ties go to the scale nearest to 1."""
+    """The simplest (threshold, scale) whose weighted cost is within a standard error of the least."""
     order = np.argsort(-values, kind="stable")
-    values, labels, weights = values[order], labels[order], weights[order]
+    values, labels, weights, groups = values[order], labels[order], weights[order], groups[order]
     # Keeping the k largest values is a threshold only where the next value is smaller.
     cuts = np.concatenate([[True], values[1:] < values[:-1], [True]])
     of_zero = cost(np.zeros_like(labels), labels)
-    best = (np.inf, TaskRule(threshold=0.0, scale=1.0))
+
+    def gains(scale: float) -> Float[np.ndarray, "N"]:
+        """What keeping each value, scaled, costs more than zero."""
+        more: Float[np.ndarray, N] = weights * (cost(scale * values, labels) - of_zero)
+        return more
+
+    def by_group(scale: float, kept: int) -> Float[np.ndarray, "G"]:
+        return np.bincount(groups[:kept], gains(scale)[:kept], minlength=GROUPS)
+
+    candidates = [(1.0, len(values))]
     for scale in sorted(SCALES, key=lambda scale: abs(scale - 1.0)):
-        gains = weights * (cost(scale * values, labels) - of_zero)
-        losses = np.where(cuts, np.concatenate([[0.0], np.cumsum(gains)]), np.inf)
-        kept = int(losses.argmin())
-        # Rounding must not let a scale further from 1 win a tie.
-        if losses[kept] < best[0] - 1e-12:
-            best = (losses[kept], TaskRule(threshold=_threshold(values, kept), scale=scale))
-    return best[1]
+        losses = np.where(cuts, np.concatenate([[0.0], np.cumsum(gains(scale))]), np.inf)
+        candidates.append((scale, len(values) - int(losses[::-1].argmin())))  # of equal ones, that which keeps most
+    totals = [by_group(*candidate) for candidate in candidates]
+    best = min(totals, key=lambda total: total.sum())
+    for (scale, kept), total in zip(candidates, totals, strict=True):
+        excess = total - best
+        # Of rules that differ by rounding alone the simplest is taken.
+        if excess.sum() <= max(standard_error(excess), 1e-12):
+            return TaskRule(threshold=_threshold(values, kept), scale=scale)
+    raise AssertionError("the best rule is within a standard error of itself")
+
+
+def standard_error(parts: Float[np.ndarray, "G"]) -> float:
+    """Of the sum of G independent parts."""
+    return float(np.sqrt(len(parts) * parts.var(ddof=1)))
 
 
 def _threshold(values: Float[np.ndarray, "N"], kept: int) -> float:

@@ -29,7 +29,8 @@ from m2m_model.model import Model
 from training.allocator import keep_freed_memory
 from training.config import ClusterConfig, Precision
 from training.dataset import batch_columns, refuse_extension_types
-from training.forecast import ForecastRules, Forecasts
+from training.forecast import ForecastRules, Forecasts, fit_rules
+from training.groups import advertiser_groups
 from training.preflight import check_resources
 from training.progress import Display
 
@@ -139,6 +140,8 @@ class Scored:
     """Labels and forecasts of rows held in memory: what forecast rules are fitted on."""
 
     scenarios: np.ndarray
+    groups: Int[np.ndarray, "N"]
+    """Of their advertisers, see :mod:`training.groups`."""
     eligible: np.ndarray
     active_days: np.ndarray
     labels: Float[np.ndarray, "N M"]
@@ -147,15 +150,28 @@ class Scored:
 
     @classmethod
     def concatenate(cls, parts: Sequence["Scored"]) -> "Scored":
-        names = ("scenarios", "eligible", "active_days", "labels", "exposures")
+        names = ("scenarios", "groups", "eligible", "active_days", "labels", "exposures")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(**arrays, forecasts=Forecasts.concatenate([part.forecasts for part in parts]))
+
+    def fit_rules(self, spec: DatasetSpec) -> ForecastRules:
+        """See :func:`training.forecast.fit_rules`."""
+        return fit_rules(
+            self.forecasts,
+            self.labels,
+            self.exposures,
+            scenarios=self.scenarios,
+            groups=self.groups,
+            eligible=self.eligible,
+            spec=spec,
+        )
 
 
 def score_rows(table: pa.Table, source: Source, forecaster: Forecaster) -> Scored:
     """Score one table of dataset rows, which carry labels."""
     return Scored(
         scenarios=table["scenario_id"].to_numpy().astype(str),
+        groups=advertiser_groups(table["advertiser_id"].to_pylist()),
         eligible=table["eligible"].to_numpy(),
         active_days=table["active_days"].to_numpy(),
         labels=row_labels(table, source.spec),

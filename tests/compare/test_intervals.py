@@ -6,7 +6,8 @@ import pytest
 from m2m_model.contracts.errors import UserError
 from training.compare.intervals import Resamples, bootstrap_weights, compare, holm, macro, resampled_metric
 from training.compare.results import CellKey, Resampled, Results, load_cell, save_cell
-from training.compare.sums import GROUPS, LEFT_OUT, SUMS, CellSums, advertiser_groups
+from training.compare.sums import SUMS, CellSums
+from training.groups import GROUPS, LEFT_OUT, advertiser_groups
 from training.metrics import OVERALL, MetricSums
 
 SCENARIOS, TASKS, WEEKS = ("a", "b"), ("units", "days"), 3

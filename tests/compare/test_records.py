@@ -1,10 +1,20 @@
 """Every period's metrics against sums by hand, what models cost, and the aim."""
 
+import json
+
 import numpy as np
 import pytest
 
+from m2m_model.contracts.schema import QUANTILES
 from tests.compare.test_intervals import random_cell
-from training.compare.records import POOLED, by_period, costs_markdown
+from training.compare.records import (
+    POOLED,
+    by_period,
+    calibration,
+    calibration_markdown,
+    costs_markdown,
+    unseen_markdown,
+)
 from training.compare.results import CellKey, Resampled, Results
 from training.compare.study import AimSection
 from training.compare.sums import SUMS
@@ -45,6 +55,28 @@ def test_costs_are_of_all_cells(results: Results) -> None:
     (*_, last) = costs_markdown(results, {"a": "A"}).splitlines()
     assert last == "| b | 1,234 | 15 | 20 |"
     assert costs_markdown(Results(planned=results.planned, cells=results.cells), {}) == ""
+
+
+def test_calibration_adds_up_over_cells(results: Results) -> None:
+    counts = {"s": {"t": [[1.0, 2.0, 10.0]] * len(QUANTILES)}}
+    about = {key: {"calibration": json.dumps(counts)} for key in results.planned if key.model == "a"}
+    told = list(calibration(Results(planned=results.planned, cells=results.cells, about=about)))
+    assert [line["level"] for line in told] == list(QUANTILES.values())
+    assert {(line["model"], line["scenario"], line["task"]) for line in told} == {("a", "s", "t")}
+    assert {(line["below"], line["at_most"]) for line in told} == {(0.1, 0.2)}
+    (*_, last) = calibration_markdown(told, {}).splitlines()
+    assert last.endswith(f"| {1 / len(QUANTILES):.0%} |")  # .1 lies between; .05 and .25 do not, by more than .02
+
+
+def test_errors_on_unseen_advertisers_are_averaged(results: Results) -> None:
+    about = {
+        key: {"unseen": json.dumps({"advertisers": 3, "rows": 10, "nmae": 0.5 + key.seed, "smape": 1.0})}
+        for key in results.planned
+        if key.model == "a"
+    }
+    (*_, last) = unseen_markdown(Results(planned=results.planned, cells=results.cells, about=about), {}).splitlines()
+    assert last == "| a | 1.0000 | 1.0000 | 10 |"
+    assert unseen_markdown(results, {}) == ""
 
 
 def test_an_aim_is_met_where_the_value_is_and_chance_excluded(results: Results) -> None:

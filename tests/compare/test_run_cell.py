@@ -62,6 +62,20 @@ def test_a_cell_is_a_function_of_its_seed(dataset: str) -> None:
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.parametrize("baseline", ["", "lightgbm_l1_log", "last_7_days"])
+def test_a_refit_keeps_the_rules_of_the_first_fit(dataset: str, baseline: str, tmp_path: Path) -> None:
+    model = MODEL.model_copy(update=WITH_LEVERS)
+    once = dataclasses.replace(job(dataset, model=model, baseline=baseline, members=2), keep=tmp_path)
+    train = once.config.train.model_copy(update={"refit": True})
+    anew = dataclasses.replace(once, config=once.config.model_copy(update={"train": train}))
+    (first, about), (final, about_final) = (run_cell(cell, tell=lambda line: None) for cell in (once, anew))
+    for said in ("rules", "validation_nmae", "validation_smape"):
+        assert about[said] == about_final[said]
+    same = np.array_equal(first.forecasts["point"], final.forecasts["point"])
+    assert same == (baseline == "last_7_days")
+    assert len(list(tmp_path.iterdir())) == (0 if baseline == "last_7_days" else 4)
+
+
 @pytest.mark.parametrize("baseline", ["", "lightgbm_l1_log"])
 def test_an_ensemble_is_made_of_the_single_models_of_other_cells(
     dataset: str, baseline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from m2m_model.contracts.schema import QUANTILES
+from m2m_model.contracts.spec import AMOUNTS
 from m2m_model.distribution import Bins, bin_starts, bin_values, quantiles, smape_actions
 from m2m_model.history import recent_level
-from m2m_model.output import Output
+from m2m_model.output import MEAN, POSITIVE, Output
 from tests.model.factories import make_mixed_spec, make_spec
 
 SPEC = make_spec(tasks=2)  # a task of at most 7 days, and one of up to 100 units
@@ -106,6 +107,36 @@ def test_outputs_of_every_kind_start_at_what_the_history_says() -> None:
     torch.testing.assert_close(forecasts.centre, recent_level(history, spec).double(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(forecasts.mean, forecasts.centre)
     assert (forecasts.quantiles.shape, forecasts.smape.shape) == ((5, 4, len(QUANTILES)), (5, 4))
+
+
+def test_several_models_forecast_the_mixture_of_their_distributions() -> None:
+    spec = make_mixed_spec()
+    output, history = Output(spec, 3, offset=True, distribution=True), torch.rand(6, 4, spec.history_size)
+    members = [output(torch.randn(6, 4, 3) * 8, history) for _ in range(3)]
+    mixture, alone = output.forecasts(*members), [output.forecasts(member) for member in members]
+    for name in ("mean", "centre"):
+        expected = sum(getattr(one, name) for one in alone) / 3
+        torch.testing.assert_close(getattr(mixture, name), expected)
+    assert output.bins is not None
+    values = output.bins.values.double()
+    for row in range(6):
+        for task in range(4):
+            if spec.tasks[task].kind not in AMOUNTS:
+                continue
+            shapes = [member.double()[..., POSITIVE:MEAN].unbind(-1) for member in members]
+            masses = sum(output.bins.log_masses(*shape)[row, task].exp() for shape in shapes) / 3
+            (median,) = [index for index, level in enumerate(QUANTILES.values()) if level == 0.5]
+            reached = int((masses.cumsum(0) < 0.5).sum())
+            assert mixture.quantiles[row, task, median] == values[task, reached]
+            labels = values[task].tolist()
+            costs = [
+                sum(
+                    p * (abs(y - f) / ((y + f) / 2) if y + f else 0.0)
+                    for p, y in zip(masses.tolist(), labels, strict=True)
+                )
+                for f in labels
+            ]
+            assert costs[labels.index(mixture.smape[row, task].item())] == pytest.approx(min(costs))
 
 
 def test_without_an_offset_outputs_start_at_the_training_means() -> None:

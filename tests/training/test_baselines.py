@@ -13,7 +13,14 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec, ExposureSpec
 from m2m_model.contracts.store import Manifest
 from tests.training.tiny import SPEC, random_table
-from training.baselines.lightgbm import OBJECTIVES, LightGbmForecaster, categorical_inputs, fit_lightgbm, input_matrix
+from training.baselines.lightgbm import (
+    OBJECTIVES,
+    LightGbmForecaster,
+    categorical_inputs,
+    fit_lightgbm,
+    input_matrix,
+    refit_lightgbm,
+)
 from training.baselines.naive import NaiveForecaster, last_7_days, mean_28_days, median_5_weeks
 from training.baselines.registry import BASELINES, fit_baselines
 from training.baselines.smoothing import SmoothingForecaster, dense_position, smooth_days, smooth_weeks
@@ -204,6 +211,20 @@ def test_only_eligible_rows_judge_when_to_stop() -> None:
     test = batch_of(500, seed=3)
     forecasts = [fit("lightgbm_l1", SPEC, [train], [rows])(test).mean for rows in (few, misled)]
     np.testing.assert_array_equal(*forecasts)
+
+
+def test_a_refit_has_the_rounds_of_the_first_fit_and_the_rows_of_both_splits() -> None:
+    (train,), (judge,) = learnable(2000, seed=1), learnable(1000, seed=2)
+    chosen = torch.arange(1000) % 2 == 0
+    judge = replace(judge, eligible=chosen)
+    misled = replace(judge, labels=torch.where(chosen.unsqueeze(1), judge.labels, 1e4))
+    train = replace(train, eligible=torch.ones(2000, dtype=torch.bool))
+    first, test = fit("lightgbm_l1", SPEC, [train], [judge]), batch_of(500, seed=3)
+    config = BaselinesConfig(lightgbm_max_rows=3000)
+    final, again = (refit_lightgbm(first, [rows, train], config=config, seed=0) for rows in (judge, misled))
+    assert [one and one.num_trees() for one in final.boosters] == [one and one.best_iteration for one in first.boosters]
+    np.testing.assert_array_equal(final(test).mean, again(test).mean)
+    assert not np.array_equal(final(test).mean, first(test).mean)
 
 
 def test_no_more_rows_are_read_than_asked_for() -> None:

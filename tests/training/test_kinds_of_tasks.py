@@ -15,7 +15,7 @@ from tests.training.datasets import write_dataset
 from tests.training.tiny import MODEL, SPEC
 from training.dataset import label_statistics, open_split
 from training.evaluate import Evaluate
-from training.forecast import ForecastRules, fit_rules
+from training.forecast import ForecastRules
 from training.published import parquet_files
 from training.row_sums import RowSums
 from training.scoring import Collect, ModelForecaster, Predict, Scored, Source
@@ -45,7 +45,7 @@ def forecaster() -> ModelForecaster:
 
 
 def fitted(scored: Scored) -> ForecastRules:
-    return fit_rules(scored.forecasts, scored.labels, scored.exposures, scored.scenarios, scored.eligible, MIXED)
+    return scored.fit_rules(MIXED)
 
 
 def scored_rows(tmp_path: Path, manifest: Manifest, forecaster: ModelForecaster) -> Scored:

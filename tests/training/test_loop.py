@@ -108,7 +108,7 @@ def test_the_learning_rate_falls_from_epoch_to_epoch() -> None:
     optimizer = torch.optim.Adam(twin.model.parameters(), lr=0.0, betas=config.betas, eps=config.eps)
     for epoch in range(3):
         optimizer.param_groups[0]["lr"] = 0.05 * 0.5**epoch
-        for batch, _ in twin.readers["train"].epoch(epoch):
+        for batch, _ in twin.train.epoch(epoch):
             twin._gradient(twin.model, batch, 1 / len(batch), None)
             nn.utils.clip_grad_value_(twin.model.parameters(), config.clip_value)
             optimizer.step()
@@ -132,9 +132,34 @@ def test_validation_is_over_eligible_rows() -> None:
     for reader in (Doubled(chosen), ListReader(chosen)):
         reader.rows = replace(reader.rows, eligible=reader.rows.labels[:, 0] < 1e5)
         loop = make_loop(config, ListReader(list(range(ROWS))))
-        loop.readers["validation"] = reader
+        loop.validation = reader
         losses.append(loop.run().state.history[0].validation)
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_a_refit_trains_all_epochs_on_eligible_rows_and_keeps_the_last_weights() -> None:
+    reader = ListReader(list(range(ROWS)), batch_size=2)
+    reader.rows = replace(reader.rows, eligible=torch.arange(ROWS) % 5 == 0)
+    batches = [batch.select(batch.eligible) for batch, _ in reader.epoch(0)]
+    assert not all(map(len, batches))
+    # Steps this long only make things worse: with validation rows training would stop.
+    config = TrainConfig(epochs=6, early_stopping_patience=1, learning_rate=1.0)
+    loop = make_loop(config, reader)
+    loop.validation = None
+    last = loop.run()
+    assert [(losses.epoch, losses.validation) for losses in last.state.history] == [(e, None) for e in range(6)]
+    assert last.best is not None
+    assert all(torch.equal(weights, last.model[name]) for name, weights in last.best.items())
+
+    class Eligible(ListReader):
+        """The batches that are left of the reader's."""
+
+        def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
+            kept = [(batch.select(batch.eligible), reached) for batch, reached in reader.epoch(epoch, progress)]
+            return ((batch, reached) for batch, reached in kept if len(batch))
+
+    twin = make_loop(config.model_copy(update={"early_stopping_patience": 9}), Eligible(list(range(ROWS)))).run()
+    assert all(torch.equal(weights, last.model[name]) for name, weights in twin.model.items())
 
 
 def test_stops_early_and_keeps_the_best_weights() -> None:

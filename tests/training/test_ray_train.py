@@ -89,6 +89,20 @@ def test_a_finished_run_is_resumed_only_on_request(dataset: Path, tmp_path: Path
 
 
 @pytest.mark.usefixtures("_cluster")
+def test_a_refit_trains_as_many_epochs_as_were_best_and_has_a_run_of_its_own(dataset: Path, tmp_path: Path) -> None:
+    whole = job(dataset, tmp_path, epochs=3)
+    first = train(whole, resume=False, rows=ROWS)
+    final = train(whole.refit(first), resume=False, rows=ROWS)
+    assert len(final.state.history) == first.state.best_epochs
+    assert final.best is not None
+    assert all(torch.equal(weights, final.model[name]) for name, weights in final.best.items())
+    assert not same_weights(final, first)
+    assert len(list(tmp_path.iterdir())) == 2
+    resumed = train(whole.refit(train(whole, resume=True, rows=ROWS)), resume=True, rows=ROWS)
+    assert same_weights(resumed, final)
+
+
+@pytest.mark.usefixtures("_cluster")
 def test_too_small_a_cluster_is_an_error_instead_of_a_wait(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 training workers of 1 CPU need 3 CPUs"):
         train(job(dataset, tmp_path, workers=3), resume=False, rows=ROWS)

@@ -46,8 +46,8 @@ BASELINES: dict[str, Fit] = {
 
 
 def refitted(forecaster: Forecaster, source: Source, manifest: Manifest, config: TrainingConfig) -> Forecaster:
-    """A fitted baseline as ``train.refit`` wants it: fitted again, on training and validation rows; itself, if nothing of
-    it is fitted."""
+    """A fitted baseline as ``train.refit`` wants it: fitted again on training and validation rows, or itself if
+    nothing of it is fitted."""
     if not isinstance(forecaster, LightGbmForecaster):
         return forecaster
     entries = [*_most_recent_first(manifest, "validation"), *_most_recent_first(manifest, "train")]

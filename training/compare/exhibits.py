@@ -6,7 +6,15 @@ from pathlib import Path
 from training.compare.data_exhibits import data_markdown
 from training.compare.figures import overall_errors, sensitivity
 from training.compare.intervals import interval
-from training.compare.records import PERIOD_COLUMNS, by_period, costs_markdown
+from training.compare.records import (
+    CALIBRATION_COLUMNS,
+    PERIOD_COLUMNS,
+    by_period,
+    calibration,
+    calibration_markdown,
+    costs_markdown,
+    unseen_markdown,
+)
 from training.compare.results import Resampled, Results
 from training.compare.study import Study
 from training.compare.tables import (
@@ -92,6 +100,16 @@ def write_exhibits(study: Study, folder: Path) -> Path:
                 sensitivity(curves[metric], metric=metric, current=_current(study))
             )
             page.append(f"![sensitivity of {metric.upper()}](sensitivity_{metric}.svg)")
+    if told := list(calibration(results)):
+        (folder / "calibration.csv").write_text(to_csv(CALIBRATION_COLUMNS, told))
+        page += [
+            "## Calibration",
+            "Shares of labels below each forecast quantile and at most it, which should have the level between them: "
+            "the means over scenarios and tasks, then how many of these cells have it there or within .02.",
+            calibration_markdown(told, study.titles),
+        ]
+    if unseen := unseen_markdown(results, study.titles):
+        page += ["## Advertisers unseen in training", "Macro averages over the cells that they have rows in.", unseen]
     if costs := costs_markdown(results, study.titles):
         page += ["## What it takes", "To fit a cell, all its members and trials aside, on one busy core:", costs]
     page += data_markdown(folder)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from training.compare.sums import GROUPS, LEFT_OUT, SUMS, CellSums
+from training.compare.sums import SUMS, CellSums
+from training.groups import GROUPS, LEFT_OUT
 from training.metrics import Metric
 
 METRICS: tuple[Metric, ...] = ("nmae", "smape")

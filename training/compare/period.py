@@ -11,8 +11,10 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from m2m_model.contracts.store import FileEntry, Manifest
-from training.compare.sums import CellSums, advertiser_groups
+from training.compare.asides import Asides
+from training.compare.sums import CellSums
 from training.forecast import Forecasts
+from training.groups import advertiser_groups
 from training.scoring import Forecaster, Source, row_exposures, row_labels
 
 Answer = Callable[[pa.Table], Mapping[str, Float[np.ndarray, "N M"]]]
@@ -20,10 +22,21 @@ Answer = Callable[[pa.Table], Mapping[str, Float[np.ndarray, "N M"]]]
 
 
 def answers(
-    source: Source, forecaster: Forecaster, rules: Callable[[Forecasts], Mapping[str, Float[np.ndarray, "N M"]]]
+    source: Source,
+    forecaster: Forecaster,
+    rules: Callable[[Forecasts], Mapping[str, Float[np.ndarray, "N M"]]],
+    asides: Asides | None = None,
 ) -> Answer:
-    """A forecaster's, after its rules."""
-    return lambda table: rules(forecaster(source.batch(table)))
+    """A forecaster's, after its rules; ``asides`` see them too."""
+
+    def answer(table: pa.Table) -> Mapping[str, Float[np.ndarray, "N M"]]:
+        forecasts = forecaster(source.batch(table))
+        kinds = rules(forecasts)
+        if asides is not None:
+            asides.add(table, forecasts, kinds)
+        return kinds
+
+    return answer
 
 
 def scenarios_of_test(manifest: Manifest) -> tuple[str, ...]:

@@ -1,17 +1,21 @@
 """What a study's cells say without resampling: every period's metrics, pooled ones too, and what a model costs."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from m2m_model.contracts.schema import QUANTILES
 from training.compare.intervals import METRICS, TERMS, Resamples, macro
 from training.compare.results import Results
 from training.compare.tables import markdown
 from training.metrics import OVERALL
 
 PERIOD_COLUMNS = ("model", "forecast", "period", "scenario", "task", "nmae", "smape", "seeds")
+CALIBRATION_COLUMNS = ("model", "scenario", "task", "level", "below", "at_most")
+NEAR = 0.02
 POOLED = "pooled"
 """The rows of all scenarios together, where macro averages count every scenario alike."""
 
@@ -53,6 +57,49 @@ def costs_markdown(results: Results, titles: Mapping[str, str]) -> str:
             counted = f"{int(parameters):,}" if parameters else ""
             lines.append([titles.get(model, model), counted, f"{median(seconds):.0f}", f"{max(seconds):.0f}"])
     return markdown(["model", "parameters", "seconds, median", "seconds, longest"], lines) if lines else ""
+
+
+def calibration(results: Results) -> Iterator[dict[str, Any]]:
+    """By model, scenario, task and quantile: the shares of labels below the forecast quantile and at most it, over all
+    periods and seeds. A calibrated one has its level between them; where 0 is common they are far apart."""
+    for model in results.models:
+        told = [json.loads(about["calibration"]) for about in _about(results, model) if "calibration" in about]
+        for scenario, task in sorted({(name, task) for one in told for name in one for task in one[name]}):
+            sums = np.sum([one[scenario][task] for one in told if scenario in one], axis=0)
+            for level, (below, at_most, rows) in zip(QUANTILES.values(), sums, strict=True):
+                about = {"model": model, "scenario": scenario, "task": task, "level": level}
+                yield about | {"below": float(below / rows), "at_most": float(at_most / rows)}
+
+
+def calibration_markdown(lines: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+    """A line per model: by level, the mean shares over scenarios and tasks; then the share of cells whose level lies
+    between theirs or within .02 of them."""
+    rows = []
+    for model in dict.fromkeys(line["model"] for line in lines):
+        own = [line for line in lines if line["model"] == model]
+        means = []
+        for level in QUANTILES.values():
+            at_level = [line for line in own if line["level"] == level]
+            below, at_most = (np.mean([line[name] for line in at_level]) for name in ("below", "at_most"))
+            means.append(f"{below:.3f} .. {at_most:.3f}")
+        good = [line["below"] - NEAR <= line["level"] <= line["at_most"] + NEAR for line in own]
+        rows.append([titles.get(model, model), *means, f"{np.mean(good):.0%}"])
+    return markdown(["model", *map(str, QUANTILES.values()), "calibrated cells"], rows)
+
+
+def unseen_markdown(results: Results, titles: Mapping[str, str]) -> str:
+    """A line per model: its errors on advertisers that training has not seen, the mean over periods and seeds."""
+    rows = []
+    for model in results.models:
+        told = [json.loads(about["unseen"]) for about in _about(results, model) if "unseen" in about]
+        if told:
+            nmae, smape, count = (np.mean([one[name] for one in told]) for name in ("nmae", "smape", "rows"))
+            rows.append([titles.get(model, model), f"{nmae:.4f}", f"{smape:.4f}", f"{count:,.0f}"])
+    return markdown(["model", "NMAE, point", "SMAPE, smape", "rows a period"], rows) if rows else ""
+
+
+def _about(results: Results, model: str) -> Iterator[Mapping[str, str]]:
+    return (about for key, about in results.about.items() if key.model == model)
 
 
 def _everybody(results: Results, period: str) -> Resamples:

@@ -24,12 +24,13 @@ from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
 from training.baselines.lightgbm import OBJECTIVES
 from training.baselines.registry import BASELINES, refitted
+from training.compare.asides import Asides
 from training.compare.members import Form, Member, TreesForm, WeightsForm, kept_member
 from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import CellSums
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
-from training.forecast import ForecastRules, Forecasts, fit_rules
+from training.forecast import ForecastRules, Forecasts
 from training.loop import Event, Loop, task_weights
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.published import parquet_files, read_spec
@@ -140,7 +141,7 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     if isinstance(first[0].forecaster, ModelForecaster):
         about["parameters"] = str(parameter_count(first[0].forecaster.module))
     rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
-    rules = fit_rules(rows.forecasts, rows.labels, rows.exposures, rows.scenarios, rows.eligible, spec)
+    rules = rows.fit_rules(spec)
     sums = RowSums.empty(spec)
     sums.add(rows, rules, left_out=None)
     validation: dict[str, float] = {m: getattr(_overall(sums.errors[kind]), m) for m, kind in AIMED.items()}
@@ -168,14 +169,22 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     started = time.monotonic()
     fitted = fit_cell(job, tell)
     test = parquet_files(fitted.manifest, split="test")
+    asides = Asides(spec=fitted.source.spec, seen=_advertisers(job.dataset))
     sums = period_sums(
         fitted.source,
-        answers(fitted.source, fitted.forecaster, fitted.rules.apply),
+        answers(fitted.source, fitted.forecaster, fitted.rules.apply, asides),
         test,
         scenarios=scenarios_of_test(fitted.manifest),
         leave_out=job.config.evaluation.leave_out,
     )
-    return sums, fitted.about | {"seconds": f"{time.monotonic() - started:.1f}"}
+    return sums, fitted.about | asides.about() | {"seconds": f"{time.monotonic() - started:.1f}"}
+
+
+def _advertisers(dataset: str) -> set[object]:
+    """Those of the training rows."""
+    split = open_split(dataset, "train")
+    tables = (split.read(file, range(len(file.row_groups)), ["advertiser_id"]) for file in split.files)
+    return {advertiser for table in tables for advertiser in table["advertiser_id"].unique().to_pylist()}
 
 
 def _overall(sums: MetricSums) -> MetricRow:
