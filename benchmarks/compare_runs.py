@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from m2m_model.contracts.schema import FORECASTS, KEYS, sorted_rows_hash
 from m2m_model.contracts.store import Folder, Manifest, read_manifest
-from training.predict import parquet_files
+from training.published import parquet_files
 
 
 def main() -> int:

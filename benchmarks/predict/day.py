@@ -1,38 +1,52 @@
 """A feature day at the paper's sizes, written as the ETL writes one."""
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.train.keys import ZIPF_KEYS
 from benchmarks.train.world import ATTRIBUTES, BUCKETS, paper_spec
 from m2m_model.contracts.schema import dataset_schema
 from m2m_model.contracts.store import Folder, Manifest, data_path, new_generation, publish
 from training.scoring import write_parquet
 
 ROW_GROUP = 4096
+KEYS = Path(__file__).with_name("day_keys.json")
+"""Knowledge keys by their number of rows, of a day of the synthetic platform (:mod:`benchmarks.train.histogram`)."""
 
 
 def write_day(folder: Path, *, files: int, rows: int) -> None:
-    """Publish ``files`` files of ``rows`` rows in random order, with Zipf knowledge keys."""
+    """Publish ``files`` files of ``rows`` rows in random order, whose keys repeat as on the synthetic platform: where
+    there are more rows, there are more advertisers, with keys of their own."""
     target, generation = Folder.at(folder), new_generation()
     schema = dataset_schema(paper_spec(), labels=False)
     entries = []
     for number in range(files):
-        random = np.random.default_rng(number)
-        tables = (_table(min(ROW_GROUP, rows - start), random, schema) for start in range(0, rows, ROW_GROUP))
+        random, keys = np.random.default_rng(number), day_keys(rows, part=number, parts=files)
+        tables = (_table(keys[start : start + ROW_GROUP], random, schema) for start in range(0, rows, ROW_GROUP))
         path = data_path(generation, f"part-{number}.parquet")
         entries.append(write_parquet(target, path, schema, tables, partition={}))
     publish(target, Manifest(kind="features", generation=generation, created_at="", files=tuple(entries)))
 
 
-def _table(rows: int, random: np.random.Generator, schema: pa.Schema) -> pa.Table:
-    spec = paper_spec()
-    shares = 1 / np.arange(1, ZIPF_KEYS + 1)
-    keys = random.choice(ZIPF_KEYS, size=rows, p=shares / shares.sum())
+def day_keys(rows: int, *, part: int, parts: int) -> np.ndarray:
+    """The keys of one of ``parts`` files of a day, ``rows`` of them: a random part of one platform's rows after the
+    other's, each with keys of its own."""
+    histogram = json.loads(KEYS.read_text())
+    of_platform = np.repeat([int(size) for size in histogram["keys_by_rows"]], list(histogram["keys_by_rows"].values()))
+    rows_of_platform = np.repeat(np.arange(len(of_platform)), of_platform)
+    found, platform = np.zeros(0, int), 0
+    while len(found) < rows:
+        mine = np.random.default_rng(platform).permutation(rows_of_platform)[part::parts]
+        found, platform = np.concatenate([found, platform * len(of_platform) + mine]), platform + 1
+    return np.random.default_rng(part).permutation(found[:rows])
+
+
+def _table(keys: np.ndarray, random: np.random.Generator, schema: pa.Schema) -> pa.Table:
+    spec, rows = paper_spec(), len(keys)
     digits = keys[:, None] // BUCKETS ** np.arange(ATTRIBUTES) % BUCKETS
     steps = spec.sequence_length
     lists = {

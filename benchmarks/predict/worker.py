@@ -17,7 +17,7 @@ from m2m_model.zoo.m2m import M2M
 from m2m_model.zoo.registry import build_model
 from training.config import PredictConfig
 from training.forecast import ForecastRules, PointRule, TaskRule
-from training.predict import parquet_files
+from training.published import parquet_files
 from training.scoring import ROWS_AT_A_TIME, ModelForecaster, Predict, Source, knowledge_order
 
 

@@ -45,7 +45,7 @@ def _hf_stream(files: SplitFiles, spec: DatasetSpec) -> Any:
 
     paths = [files.folder.join(file.path) for file in files.files if file.rows]
     columns = batch_column_names(spec)
-    return datasets.load_dataset("parquet", data_files=paths, splits=["train"], streaming=True, columns=columns)
+    return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True, columns=columns)
 
 
 def in_memory(location: str, spec: DatasetSpec, batch_size: int) -> Iterator[Batch]:
@@ -54,7 +54,7 @@ def in_memory(location: str, spec: DatasetSpec, batch_size: int) -> Iterator[Bat
     rows = Batch.concatenate(list(reader(location, spec, batch_size)))
     yield rows.select(slice(0, 0))  # loading ends here
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    for chosen in order.split(batch_size):
+    for chosen in torch.split(order, batch_size):
         yield rows.select(chosen)
 
 

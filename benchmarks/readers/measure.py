@@ -14,7 +14,7 @@ import torch
 from benchmarks.processes import cpu_s
 from benchmarks.readers.contenders import CONTENDERS
 from m2m_model.contracts.store import Folder, read_manifest
-from training.predict import read_spec
+from training.published import read_spec
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from m2m_model.contracts.store import Folder, Manifest, publish, read_manifest
 from m2m_model.zoo.registry import build_model
 from training.config import TrainConfig
 from training.metrics import HEADLINE, OVERALL, MetricSums
-from training.predict import parquet_files, read_spec
+from training.published import parquet_files, read_spec
 from training.scoring import ModelForecaster, Source, score_rows
 
 MODES: dict[str, dict[str, Any]] = {
@@ -59,7 +59,8 @@ def main() -> None:
     results: dict[str, dict[str, list[float]]] = {name: {"validation": [], "nmae": []} for name in arguments.modes}
     for outcome in run(groups):
         result = results[outcome.name]
-        result["validation"].append(round(min(losses.validation for losses in outcome.history), 5))
+        losses = [epoch.validation for epoch in outcome.history if epoch.validation is not None]
+        result["validation"].append(round(min(losses), 5))
         result["nmae"].append(round(test_nmae(arguments.work, model, outcome.weights), 5))
     print(json.dumps({"training_rows": rows, "workers": arguments.workers, "epochs": base["epochs"], **results}))
 
@@ -90,7 +91,7 @@ def test_nmae(location: str, config: ModelConfig, weights: dict[str, torch.Tenso
     for file in parquet_files(manifest, split="test"):
         for table in source.tables(file):
             scored = score_rows(table, source, ModelForecaster(model))
-            sums.add(scored.scenarios, scored.eligible, scored.active_days, scored.means, scored.labels)
+            sums.add(scored.scenarios, scored.eligible, scored.active_days, scored.forecasts.mean, scored.labels)
     rows = sums.rows(model=config.name, forecast="mean")
     return next(r.nmae for r in rows if (r.segment, r.scenario, r.task) == (HEADLINE, OVERALL, OVERALL))
 

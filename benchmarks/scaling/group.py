@@ -21,7 +21,7 @@ from m2m_model.zoo.registry import build_model
 from training.config import ReaderConfig, TrainConfig
 from training.dataset import label_statistics, open_split
 from training.loop import EpochLosses, Event, Loop, task_weights
-from training.predict import read_spec
+from training.published import read_spec
 from training.readers.base import Progress, Reader
 from training.readers.registry import open_reader
 from training.sync.base import total
@@ -102,7 +102,7 @@ def run(groups: Sequence[Group]) -> list[Outcome]:
             address = context.address_info["gcs_address"]
         try:
             arguments = (list(groups), folder, address)
-            mp.spawn(_worker, args=arguments, nprocs=groups[0].workers)  # type: ignore[no-untyped-call]
+            mp.spawn(_worker, args=arguments, nprocs=groups[0].workers)  # type: ignore[no-untyped-call, attr-defined]
         finally:
             if address:
                 ray.shutdown()

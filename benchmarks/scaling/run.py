@@ -25,7 +25,7 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.zoo.registry import build_model
 from training.config import TrainConfig
-from training.predict import read_spec
+from training.published import read_spec
 
 EPOCHS = 3
 PAPER_SAMPLES, PAPER_EPOCHS = 34_000_000, 10
@@ -108,7 +108,7 @@ def count_parameters(location: str, config: ModelConfig) -> int:
 def all_reduce_s(parameters: int, kind: str) -> float:
     """Seconds for gloo to add up two processes' gradients, nothing hidden; the fastest of several."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_reduce, args=(folder, parameters, kind), nprocs=2)  # type: ignore[no-untyped-call]
+        mp.spawn(_reduce, args=(folder, parameters, kind), nprocs=2)  # type: ignore[no-untyped-call, attr-defined]
         return float(Path(folder, "seconds").read_text())
 
 

@@ -65,6 +65,7 @@ class BmmBody(nn.Module):
         parts = []
         for tasks, attention, tower in zip(self.groups, self.attention, self.tower, strict=True):
             x = self._attended(experts, views[tasks], knowledge, attention)
+            assert isinstance(tower, nn.ModuleList)
             for unit in tower:
                 x = functional.leaky_relu(unit(x, knowledge) + x)
             parts.append(x)
