@@ -29,6 +29,9 @@ class RunSection(StrictConfig):
     raw: Location = ""
     """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
+    exhibits: tuple[Location, ...] = ()
+    """Folders of studies (``make exhibits``) that the report shows."""
+
     @field_validator("out")
     @classmethod
     def _is_no_pattern(cls, out: str) -> str:

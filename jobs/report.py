@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         features=config.run.path("features"),
         predictions=config.run.path("predictions"),
         shuffle=shuffle_cost(ModelForecaster(model.module, config.predict.precision), model.rules, source, test),
+        exhibits=config.run.exhibits,
     )
     print(f"report: {build_report(inputs, config.run.path('report'))}")
     return 0

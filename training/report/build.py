@@ -25,6 +25,7 @@ from training.published import read_spec
 from training.report.drift import DriftReport, drift_report
 from training.report.plots import correlations, error_by_scenario, forecast_against_truth, training_curves
 from training.report.shuffle import ShuffleCost
+from training.report.studies import study_pages
 from training.report.tables import (
     Metrics,
     cell_table,
@@ -56,6 +57,8 @@ class ReportInputs:
     predictions: str
     """Folder of predicted days, ``dt=`` folders; it may not exist yet."""
     shuffle: ShuffleCost | None
+    exhibits: tuple[str, ...] = ()
+    """Folders of studies' exhibits."""
 
 
 def build_report(inputs: ReportInputs, out: str) -> str:
@@ -93,6 +96,7 @@ def build_report(inputs: ReportInputs, out: str) -> str:
         day=last_day(inputs.predictions),
         model_name=name,
         leave_out=evaluation.content.get("leave_out", []),
+        studies=study_pages(inputs.exhibits),
     )
     target = Folder.at(out)
     for file, text in ((METRICS, metrics_csv(rows)), (HISTORY, history_csv(rows)), (INDEX, page)):

@@ -1,0 +1,40 @@
+"""Studies in the report: Markdown as HTML, pictures inside, nothing of a page that runs."""
+
+from pathlib import Path
+
+import pytest
+
+from m2m_model.contracts.errors import UserError
+from training.report.studies import study_pages
+
+PAGE = """# A study
+
+3 of 6 cells. <script>alert(1)</script>
+
+![errors](overall.svg)
+
+## The aim
+
+| model | NMAE |
+| --- | ---: |
+| M2M | 0.5 |
+"""
+
+
+def test_a_page_is_self_contained_and_below_the_report_s_headings(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(PAGE)
+    (tmp_path / "overall.svg").write_text("<svg/>")
+    (page,) = study_pages([str(tmp_path)])
+    assert page.title == "A study"
+    assert "<h3>The aim</h3>" in page.html
+    assert '<div class="wide"><table>' in page.html
+    assert 'src="data:image/svg+xml;base64,PHN2Zy8+"' in page.html
+    assert "<script" not in page.html
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run\.exhibits must be folders with a README\.md"):
+        study_pages([str(tmp_path)])
+    (tmp_path / "README.md").write_text(PAGE)
+    with pytest.raises(UserError, match=r"overall\.svg; run make exhibits"):
+        study_pages([str(tmp_path)])
