@@ -30,7 +30,7 @@ class RunSection(StrictConfig):
     """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
     exhibits: tuple[Location, ...] = ()
-    """Folders of studies (``make exhibits``) that the report shows."""
+    """Folders of studies (``make exhibits``) that the report shows, if they are there."""
 
     @field_validator("out")
     @classmethod

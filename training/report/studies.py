@@ -22,17 +22,15 @@ class StudyPage:
 
 
 def study_pages(folders: Sequence[str]) -> list[StudyPage]:
-    """The exhibits of each folder.
+    """The exhibits of each folder that has some.
 
     Raises:
-        UserError: a folder has no page, or its page shows a picture that is not in it.
+        UserError: a page shows a picture that is not in its folder.
     """
-    return [_page(Path(folder)) for folder in folders]
+    return [_page(Path(folder)) for folder in folders if (Path(folder) / PAGE).exists()]
 
 
 def _page(folder: Path) -> StudyPage:
-    if not (folder / PAGE).exists():
-        raise UserError(f"run.exhibits must be folders with a {PAGE} of make exhibits, however: {folder} has none")
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     title, _, body = (folder / PAGE).read_text().partition("\n")
     tokens = markdown.parse(body)
