@@ -117,6 +117,14 @@ def test_exhibits_say_how_much_of_the_plan_they_are_made_of(study: Study, tmp_pa
     assert {(row["model"], row["view"]) for row in views} == {(m, "head") for m in ("m2m", "small", "last_week")}
     of_a = [float(r["nmae"]) for r in rows if (r["model"], r["scenario"], r["task"]) == ("m2m", "a", "overall")]
     assert float(views[0]["value"]) == pytest.approx(of_a[0])
+    cells = (tmp_path / "exhibits" / "table4.md").read_text()
+    aimed = {
+        row["forecast"]: row
+        for row in rows
+        if (row["model"], row["scenario"], row["task"]) == ("small", "a", "overall")
+    }
+    both = f"{float(aimed['point']['nmae']):.3f} / {float(aimed['smape']['smape']):.3f} |"
+    assert [line for line in cells.partition("Scenario a")[2].splitlines() if line.endswith(both)]
 
 
 def test_a_damaged_cell_is_named(study: Study) -> None:

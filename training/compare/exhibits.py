@@ -25,6 +25,7 @@ from training.compare.tables import (
     aim_markdown,
     bias,
     by_view,
+    cells_markdown,
     overall_markdown,
     paired,
     table4,
@@ -54,6 +55,10 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         resampled["all, some left out"] = Resampled.of(results, without_left_out=True)
     rows = [row for name, view in resampled.items() for row in table4(view, periods=name)]
     (folder / f"{study.study.table}.csv").write_text(to_csv(TABLE4_COLUMNS, rows))
+    cells = cells_markdown([row for row in rows if row["periods"] == "all"], study.titles)
+    said = f"{results.completeness}. Means over periods and seeds; NMAE of the `point` forecast, SMAPE of `smape`."
+    page_of_cells = [f"# {study.study.name}, cell by cell", said, cells]
+    (folder / f"{study.study.table}.md").write_text("\n\n".join(page_of_cells) + "\n")
     biases = [row for name, view in resampled.items() for row in bias(view, periods=name)]
     (folder / "bias.csv").write_text(to_csv(BIAS_COLUMNS, biases))
     comparisons = {name: paired(view, study.study.best, besides=study.floors) for name, view in resampled.items()}
@@ -65,7 +70,8 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         f"# {study.study.name}",
         f"{results.completeness}. Made by `python jobs/exhibits.py`; periods: "
         + ", ".join(f"{name} (test {p.test[0]} .. {p.test[1]})" for name, p in study.periods.items())
-        + ". NMAE is given for the `point` forecast, SMAPE for the `smape` forecast, both also for the others.",
+        + ". NMAE is given for the `point` forecast, SMAPE for the `smape` forecast, both also for the others. "
+        f"Every scenario and task: [{study.study.table}.md]({study.study.table}.md).",
         *_cautions(study, results),
         "![overall errors](overall.svg)",
     ]

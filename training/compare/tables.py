@@ -200,6 +200,25 @@ def overall_markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str
     return markdown(heads, lines)
 
 
+def cells_markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+    """Table 4 cell by cell: per scenario and over all of them a line per model, both metrics of each task, each of the
+    forecast aimed at it."""
+    found = {(row["model"], row["forecast"], row["scenario"], row["task"]): row for row in rows}
+    models, tasks = (tuple(dict.fromkeys(row[name] for row in rows)) for name in ("model", "task"))
+    parts = []
+    for scenario in dict.fromkeys(row["scenario"] for row in rows):
+        lines = []
+        for model in models:
+            cells = [
+                " / ".join(f"{found[model, f, scenario, task][metric]:.3f}" for metric, f in AIMED.items())
+                for task in tasks
+            ]
+            lines.append([titles.get(model, model), *cells])
+        title = "All scenarios" if scenario == OVERALL else f"Scenario {scenario}"
+        parts += [f"## {title}", markdown(["NMAE / SMAPE", *tasks], lines)]
+    return "\n\n".join(parts)
+
+
 def view_markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
     """A line per model, a column per view and metric."""
     columns = list(dict.fromkeys((row["view"], row["metric"]) for row in rows))
