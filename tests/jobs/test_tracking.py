@@ -20,8 +20,11 @@ MORE = """
 [train]
 epochs = 2
 batch_size = 8
+refit = true
 [baselines]
-names = ["last_7_days"]
+names = ["last_7_days", "lightgbm_l1_log"]
+lightgbm_rounds = 3
+lightgbm_min_rows = 2
 [tracking]
 tracker = "mlflow"
 """
@@ -56,10 +59,12 @@ def test_a_run_per_model_with_parameters_metrics_pictures_and_the_model(tmp_path
     assert found.data.params["train.batch_size"] == "8"
     assert found.data.params["model.name"] == "m2m"
     assert len(client.get_metric_history(found.info.run_id, "loss/validation")) == 2
-    for model in ("m2m", "last_7_days"):
+    for model in ("m2m", "last_7_days", "lightgbm_l1_log"):
         for task in ("units", "days", "overall"):
             for scenario in ("a", "b", "overall"):
                 assert f"nmae.point/{model}/{task}/{scenario}" in found.data.metrics
+    card = next((tmp_path / "model").rglob("model_card.md")).read_text()
+    assert "on the eligible rows of training and validation together" in card
     files = {file.path for folder in ("model", "pictures") for file in client.list_artifacts(found.info.run_id, folder)}
     assert {"model/model.pt", "model/spec.json", "model/forecast_rules.json"} < files
     assert {"pictures/training.svg", "pictures/error_by_scenario.svg"} < files
