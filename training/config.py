@@ -73,7 +73,7 @@ class ReaderConfig(StrictConfig):
     """Row groups mixed together before rows are dealt into batches; bounds memory."""
     group_rows: int = Field(default=1, ge=1)
     """Up to so many rows of one knowledge key follow each other, so that batches generate fewer weights; 1: a plain
-    shuffle. Larger ``shuffle_blocks`` find more rows of a key. The Parquet reader's alone."""
+    shuffle. Larger ``shuffle_blocks`` find more rows of a key, and mix more as-of days. The Parquet reader's alone."""
 
 
 class ClusterConfig(StrictConfig):

@@ -11,7 +11,7 @@ from benchmarks.train.world import BATCH_ROWS
 from training.readers.grouping import grouped_order
 
 HISTOGRAMS = {name: Path(__file__).with_name(f"{name}_keys.json") for name in ("real", "synthetic")}
-"""Keys of training rows by their number of rows (:mod:`benchmarks.train.histogram`): of the demo's, and of the
+"""Keys of a day's training rows by their number of rows (:mod:`benchmarks.train.histogram`): of the demo's, and of the
 synthetic platform's with 30,000 advertisers (jobs/configs/complete_journey.toml and synthetic.toml)."""
 CHUNK_ROWS, RUN_ROWS = 262_144, 16
 """The sampler's: rows held in memory (about 250 MB at the paper's sizes), longest run of a key."""
@@ -21,7 +21,7 @@ def batches(source: str, *, seed: int) -> Iterator[np.ndarray]:
     """Keys [256] of one batch after another.
 
     ``source``: a number of distinct keys, each with equally many rows; or one of HISTOGRAMS for rows drawn at random,
-    with ``_grouped`` behind it as our sampler deals them out of a chunk of such rows.
+    with ``_grouped`` behind it as our sampler deals them out of a chunk of whole days.
     """
     random = np.random.default_rng(seed)
     name, _, grouped = source.partition("_")
@@ -31,7 +31,9 @@ def batches(source: str, *, seed: int) -> Iterator[np.ndarray]:
         elif not grouped:
             yield random.choice(_keys_of_rows(name), BATCH_ROWS, replace=False)
         else:
-            chunk = random.permutation(_keys_of_rows(name))[:CHUNK_ROWS]
+            # A key's rows are of one day, so a chunk of days has all of them.
+            rows = _keys_of_rows(name)
+            chunk = rows[np.argsort(random.permutation(rows[-1] + 1)[rows], kind="stable")][:CHUNK_ROWS]
             dealt = chunk[grouped_order(chunk[:, None], RUN_ROWS, random)]
             starts = random.permutation(len(dealt) // BATCH_ROWS)[:16] * BATCH_ROWS
             yield from (dealt[start : start + BATCH_ROWS] for start in starts)

@@ -27,6 +27,7 @@ from training.config import ReaderConfig, TrainConfig
 from training.dataset import batch_column_names, batch_columns, open_split
 from training.readers.base import Progress, Reader, epoch_seed
 from training.readers.grouping import grouped_order
+from training.readers.parquet import ParquetReader
 from training.readers.registry import READERS, open_reader
 
 HAVE_PETASTORM = importlib.util.find_spec("petastorm") is not None
@@ -381,6 +382,25 @@ def test_grouping_keeps_every_row_once_and_goes_on_after_any_batch(dataset: Path
         if world == 1:
             following = [row for batch, _ in batches[position + 1 :] for row in rows_of(batch)]
             assert read(grouped(0), 1, [progress]) == following
+
+
+def test_grouping_keeps_row_groups_of_a_day_together(dataset: Path) -> None:
+    grouped = open_reader(
+        str(dataset),
+        WIDE,
+        ReaderConfig(shuffle_blocks=2, group_rows=4),
+        splits=["train"],
+        train=TrainConfig(seed=3, batch_size=8),
+        rank=0,
+        world=1,
+    )
+    assert isinstance(grouped, ParquetReader)
+    orders = []
+    for epoch in range(5):
+        days = [block.file.partition["dt"] for chunk in grouped.chunks(epoch) for block in chunk]
+        orders.append([day for day, before in zip(days, [None, *days], strict=False) if day != before])
+        assert sorted(orders[-1]) == sorted(set(days))
+    assert len({tuple(order) for order in orders}) > 1
 
 
 def test_only_the_parquet_reader_groups(dataset: Path) -> None:

@@ -1,9 +1,10 @@
 """The default reader: row groups in an order that is a function of seed and epoch alone.
 
 Row groups of all files are permuted, cut into chunks of ``shuffle_blocks``, and chunk i goes to rank i mod W; rows are
-shuffled within a chunk, and with ``group_rows`` > 1 put in runs of one knowledge key. Nothing of this depends on W but
-who reads what, so an epoch that W ranks began can be finished by any other number: progress names the chunks that are
-done and the rows taken of the others.
+shuffled within a chunk. With ``group_rows`` > 1 they are put in runs of one knowledge key, and since many keys live no
+longer than a day of the scenario's attributes, row groups of an as-of day stay together. Nothing of this depends on W
+but who reads what, so an epoch that W ranks began can be finished by any other number: progress names the chunks that
+are done and the rows taken of the others.
 """
 
 from collections import deque
@@ -108,8 +109,12 @@ class ParquetReader:
             for row_group, rows in enumerate(file.row_groups)
             if rows
         ]
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(blocks))
-        shuffled = [blocks[index] for index in order]
+        random = np.random.default_rng([self.seed, epoch])
+        shuffled = [blocks[index] for index in random.permutation(len(blocks))]
+        if self.group_rows > 1:
+            days = sorted({block.file.partition["dt"] for block in blocks})
+            place = dict(zip(days, random.permutation(len(days)), strict=True))
+            shuffled.sort(key=lambda block: place[block.file.partition["dt"]])
         return [shuffled[start : start + self.shuffle_blocks] for start in range(0, len(blocks), self.shuffle_blocks)]
 
     def _mine(self, epoch: int, chunks: int, done: Collection[int]) -> Iterator[int]:
