@@ -87,7 +87,7 @@ def local_sgd_by_hand(period: int) -> dict[str, Tensor]:
     for epoch in range(2):
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = 0.05 * 0.5**epoch
-        batches = [[batch for batch, _ in loop.readers["train"].epoch(epoch)] for loop in loops]
+        batches = [[batch for batch, _ in loop.train.epoch(epoch)] for loop in loops]
         for start in range(0, max(map(len, batches)), period):
             rows = [0, 0]
             for rank, loop in enumerate(loops):
