@@ -83,9 +83,8 @@ class Ensemble:
         return all(member.quantiles for member in self.members)
 
     def __call__(self, batch: Batch) -> Forecasts:
-        if len(models := [member for member in self.members if isinstance(member, ModelForecaster)]) == len(
-            self.members
-        ):
+        models = [member for member in self.members if isinstance(member, ModelForecaster)]
+        if len(models) == len(self.members):
             return mixed(models, batch)
         parts = [member(batch) for member in self.members]
         return Forecasts(*(np.mean(field, axis=0) for field in zip(*parts, strict=True)))
@@ -119,6 +118,7 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     def refit(first: Member, config: TrainingConfig) -> tuple[Forecaster, int | None]:
         if job.baseline:
             return refitted(first.forecaster, source, manifest, config), None
+        assert first.epochs is not None, "a neural member tells its epochs"
         model, epochs = _trained(job, config, spec, tell, refit_epochs=first.epochs)
         return ModelForecaster(model, precision=config.predict.precision), epochs
 
