@@ -73,12 +73,12 @@ def test_batch_size_and_row_order_do_not_matter(tmp_path: Path, forecaster: Mode
 
 
 def test_bf16_moves_a_forecast_by_less_than_its_documented_bound(forecaster: ModelForecaster) -> None:
-    """benchmarks/training.md: 3 % of the forecast, which is in the label's units."""
+    """benchmarks/training.md: .05 x (1 + forecast) of the label's units."""
     batch = Source(location="", spec=SPEC, batch_size=64).batch(random_table(64, seed=5, labels=True))
     exact, rounded = forecaster(batch).mean, ModelForecaster(forecaster.module, "bf16")(batch).mean
     assert not np.array_equal(exact, rounded)
     assert {parameter.dtype for parameter in forecaster.module.parameters()} == {torch.float32}, "rounded is a copy"
-    np.testing.assert_allclose(rounded, exact, rtol=0.03)
+    np.testing.assert_allclose(rounded, exact, rtol=0.05, atol=0.05)
 
 
 def test_rows_of_a_key_are_scored_side_by_side() -> None:
