@@ -29,7 +29,7 @@ class RunSection(StrictConfig):
     raw: Location = ""
     """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
-    exhibits: tuple[Location, ...] = ()
+    exhibits: tuple[Path, ...] = ()
     """Folders of studies (``make exhibits``) that the report shows, if they are there."""
 
     @field_validator("out")

@@ -43,7 +43,7 @@ def _trials(study: Study, section: SearchSection, model: str) -> None:
     folder, build = study.search_dataset(section, model)
     while not trials.finished:
         settings, started = trials.propose(), time.monotonic()
-        sets = [*study.study.set, *section.set, *overrides(settings), *contender.set, *build]
+        sets = [*study.study.set, *section.set, *overrides(settings), *contender.set, *build, "train.refit=false"]
         config = RunConfig.read(study.study.run, sets)
         job = CellJob(
             dataset=str(folder.absolute() / "dataset"),

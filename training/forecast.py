@@ -5,9 +5,9 @@ and metric a rule sets forecasts below a threshold to 0 and multiplies the other
 rows: ``point`` for NMAE, ``smape`` for SMAPE. A binary task is decided: 1 from a probability of one half on.
 
 What is best on validation rows is partly their chance, and another season's. So a rule is the simplest that is within
-one standard error of the best (the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984,
-3.4.3): no change at all, or else the scale nearest to 1. Errors of an advertiser's rows are not independent, so the
-standard error is over groups of advertisers.
+one standard error of the best (after the one-standard-error rule of Breiman et al., Classification and Regression
+Trees, 1984, 3.4.3; here of the difference between both): no change at all, or else the scale nearest to 1. Errors of an
+advertiser's rows are not independent, so the standard error is over groups of advertisers.
 
 Letters: N rows, K of them, M tasks, Q quantiles, G advertiser groups.
 """
@@ -23,8 +23,10 @@ from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from training.groups import GROUPS
-from training.metrics import smape_terms
+from training.metrics import check_finite, smape_terms
 
+FORECAST_RULE = "one standard error, over advertiser groups; members mixed"
+"""How forecasts become aimed ones: results of other ways are not to be compared with these."""
 SCALES = tuple(round(0.50 + 0.01 * step, 2) for step in range(81))
 """Candidate scales, 0.50 to 1.30."""
 Cost = Callable[[Float[np.ndarray, "N"], Float[np.ndarray, "N"]], Float[np.ndarray, "N"]]
@@ -109,10 +111,12 @@ def fit_rules(
     without label mass in a task have no NMAE and no say.
 
     Raises:
-        UserError: there is no eligible row to fit on.
+        UserError: there is no eligible row to fit on, or a forecast is no finite number.
     """
     if not eligible.any():
         raise UserError("the point-forecast rule needs eligible validation rows, however: there are none")
+    for values in (forecasts.centre, forecasts.smape):
+        check_finite(values[eligible], spec.task_names)
     labels, exposures, groups = labels[eligible], exposures[eligible], groups[eligible]
     _, cells = np.unique(scenarios[eligible], return_inverse=True)
     point, smape = {}, {}
@@ -172,7 +176,7 @@ def _fit(
     for (scale, kept), total in zip(candidates, totals, strict=True):
         excess = total - best
         # Of rules that differ by rounding alone the simplest is taken.
-        if excess.sum() <= max(standard_error(excess), 1e-12):
+        if excess.sum() <= standard_error(excess) * (1 + 1e-9) + 1e-12:
             return TaskRule(threshold=_threshold(values, kept), scale=scale)
     raise AssertionError("the best rule is within a standard error of itself")
 

@@ -4,7 +4,7 @@ Letters: B rows of a rank's batch, M tasks.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +102,7 @@ class Loop:
 
     Args:
         validation: Rows whose loss says when to stop and which weights are best; None: a refit, which trains all
-            ``config.epochs``, on eligible rows alone, and keeps the last weights.
+            ``config.epochs`` and keeps the last weights.
         loss: (the model's output for some tasks of a batch, the batch, these tasks) -> the loss summed over its rows.
         save: called by all ranks after every epoch and every ``checkpoint_every_steps`` steps, where they next meet.
         tell: called on rank 0 after every meeting (each step, where training is synchronous) and epoch.
@@ -151,7 +151,7 @@ class Loop:
         self.model.train()
         state = self.state
         self.sync.set_learning_rate(self.config.learning_rate * self.config.learning_rate_decay**state.epoch)
-        batches = self._training_rows(state.epoch, state.progress)
+        batches = iter(self.train.epoch(state.epoch, state.progress))
         progress: Progress | None = None
         while True:
             batch, progress = next(batches, (None, progress))
@@ -169,12 +169,6 @@ class Loop:
             every = self.config.checkpoint_every_steps
             if state.step // every > before // every:
                 self._save(progress)
-
-    def _training_rows(self, epoch: int, progress: Sequence[Progress] | None) -> Iterator[tuple[Batch, Progress]]:
-        for batch, reached in self.train.epoch(epoch, progress):
-            rows = batch if self.validation is not None else batch.select(batch.eligible)
-            if len(rows):
-                yield rows, reached
 
     def _gradient(self, module: nn.Module, batch: Batch | None, scale: float, update: Update | None) -> float:
         """See :data:`training.sync.base.Gradient`."""
@@ -222,6 +216,11 @@ class Loop:
                 sums[0] += self._loss_sum(self.model, batch).item()
                 sums[1] += len(batch)
         loss, rows = total(sums)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the validation loss is {loss} after epoch {self.state.epoch + 1}: lower train.learning_rate or set "
+                "model.offset"
+            )
         if rows == 0:
             raise UserError(
                 "the validation split has no eligible rows: rebuild the dataset with a longer split.validation"

@@ -138,7 +138,15 @@ def _worker(settings: dict[str, Any]) -> None:
 
     def reader(*splits: str, deal: Deal | None = None) -> Reader:
         return open_reader(
-            job.dataset, job.spec, config.reader, splits=splits, train=train, rank=rank, world=world, deal=deal
+            job.dataset,
+            job.spec,
+            config.reader,
+            splits=splits,
+            train=train,
+            rank=rank,
+            world=world,
+            eligible_only=len(splits) > 1,
+            deal=deal,
         )
 
     writer = _summary_writer(job.storage, settings["name"]) if rank == 0 else None

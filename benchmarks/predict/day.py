@@ -20,7 +20,8 @@ KEYS = Path(__file__).with_name("day_keys.json")
 
 def write_day(folder: Path, *, files: int, rows: int) -> None:
     """Publish ``files`` files of ``rows`` rows in random order, whose keys repeat as on the synthetic platform: where
-    there are more rows, there are more advertisers, with keys of their own."""
+    there are more rows, there are more advertisers, with keys of their own; fewer rows are a part of its, and repeat
+    less."""
     target, generation = Folder.at(folder), new_generation()
     schema = dataset_schema(paper_spec(), labels=False)
     entries = []

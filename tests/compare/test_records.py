@@ -75,7 +75,7 @@ def test_errors_on_unseen_advertisers_are_averaged(results: Results) -> None:
         if key.model == "a"
     }
     (*_, last) = unseen_markdown(Results(planned=results.planned, cells=results.cells, about=about), {}).splitlines()
-    assert last == "| a | 1.0000 | 1.0000 | 10 |"
+    assert last == "| a | 1.0000 | 1.0000 | 10 | 2 |"
     assert unseen_markdown(results, {}) == ""
 
 

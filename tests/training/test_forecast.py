@@ -71,6 +71,19 @@ def test_a_rule_is_the_simplest_within_a_standard_error_of_the_best_there_is(see
         assert metric(rule.apply(values)).sum() == pytest.approx(metric(expected).sum())
 
 
+def test_a_forecast_that_is_no_number_is_named() -> None:
+    values = np.array([[1.0], [np.nan]])
+    with pytest.raises(UserError, match="some of units are not"):
+        fitted(values, np.ones((2, 1)), ["a", "a"])
+
+
+def test_one_advertiser_shows_nothing() -> None:
+    random = np.random.default_rng(0)
+    values = random.gamma(0.5, 3.0, (50, 1))
+    rules = fitted(values, 2 * values, ["a"] * 50, groups=np.zeros(50, int))
+    assert rules.point.tasks["units"] == TaskRule(threshold=0.0, scale=1.0)
+
+
 def test_perfect_forecasts_are_left_alone() -> None:
     labels = np.array([[0.0, 5.0], [3.0, 0.0], [7.0, 2.0]])
     rules = fitted(labels, labels, ["a", "a", "b"], spec=SPEC)

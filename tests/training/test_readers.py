@@ -69,16 +69,26 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reader(
-    folder: Path, name: str, *, rank: int = 0, world: int = 1, seed: int = 3, blocks: int = 4, batch_size: int = 8
+    folder: Path,
+    name: str,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    seed: int = 3,
+    blocks: int = 4,
+    batch_size: int = 8,
+    splits: Sequence[str] = ("train",),
+    eligible_only: bool = False,
 ) -> Reader:
     return open_reader(
         str(folder),
         WIDE,
         ReaderConfig.model_validate({"name": name, "shuffle_blocks": blocks}),
-        splits=["train"],
+        splits=splits,
         train=TrainConfig(seed=seed, batch_size=batch_size * world),
         rank=rank,
         world=world,
+        eligible_only=eligible_only,
     )
 
 
@@ -91,10 +101,12 @@ def read(reader: Reader, epoch: int = 0, progress: Sequence[Progress] | None = N
     return [row for batch, _ in reader.epoch(epoch, progress) for row in rows_of(batch)]
 
 
-def published_rows(folder: Path) -> Counter[Row]:
-    """All training rows, read without any reader."""
-    tables = [pq.ParquetFile(folder / file.path).read() for file in open_split(str(folder), "train").files]
-    return Counter(rows_of(Batch.from_columns(batch_columns(pa.concat_tables(tables), WIDE), WIDE)))
+def published_rows(folder: Path, *splits: str, eligible_only: bool = False) -> Counter[Row]:
+    """All training rows, or those of ``splits``, read without any reader."""
+    files = open_split(str(folder), *(splits or ("train",))).files
+    table = pa.concat_tables([pq.ParquetFile(folder / file.path).read() for file in files])
+    chosen = table.filter(table["eligible"]) if eligible_only else table
+    return Counter(rows_of(Batch.from_columns(batch_columns(chosen, WIDE), WIDE)))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -105,6 +117,33 @@ def test_every_row_exactly_once_per_epoch(dataset: Path, name: str, world: int) 
     for epoch in range(2):
         shares = [read(one, epoch) for one in readers]
         assert sum((Counter(share) for share in shares), Counter()) == wanted
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_eligible_rows_of_two_splits_come_once_in_full_batches(dataset: Path, name: str, world: int) -> None:
+    wanted = published_rows(dataset, "train", "validation", eligible_only=True)
+    assert 0 < sum(wanted.values()) < sum(published_rows(dataset, "train", "validation").values())
+    shares: Counter[Row] = Counter()
+    for rank in range(world):
+        both = reader(
+            dataset, name, rank=rank, world=world, batch_size=5, splits=("train", "validation"), eligible_only=True
+        )
+        batches = [batch for batch, _ in both.epoch(0)]
+        assert {len(batch) for batch in batches[:-1]} <= {5}
+        shares += Counter(row for batch in batches for row in rows_of(batch))
+    assert shares == wanted
+
+
+def test_an_epoch_of_eligible_rows_goes_on_after_any_batch(dataset: Path) -> None:
+    def both(rank: int = 0, world: int = 1) -> Reader:
+        splits = ("train", "validation")
+        return reader(dataset, "parquet", rank=rank, world=world, splits=splits, eligible_only=True)
+
+    batches = list(both().epoch(1))
+    for position, (_, progress) in enumerate(batches):
+        following = Counter(row for batch, _ in batches[position + 1 :] for row in rows_of(batch))
+        assert Counter(read(both(), 1, [progress])) == following
+        assert sum((Counter(read(both(rank, 2), 1, [progress])) for rank in range(2)), Counter()) == following
 
 
 def test_all_batches_are_full_but_the_last(dataset: Path, name: str) -> None:

@@ -9,7 +9,7 @@ from training.report.studies import study_pages
 
 PAGE = """# A study
 
-3 of 6 cells. <script>alert(1)</script>
+3 of 6 cells, [all](table4.md). <script>alert(1)</script>
 
 ![errors](overall.svg)
 
@@ -24,16 +24,17 @@ PAGE = """# A study
 def test_a_page_is_self_contained_and_below_the_report_s_headings(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(PAGE)
     (tmp_path / "overall.svg").write_text("<svg/>")
-    (page,) = study_pages([str(tmp_path)])
+    (page,) = study_pages([tmp_path])
     assert page.title == "A study"
     assert "<h3>The aim</h3>" in page.html
     assert '<div class="wide"><table>' in page.html
     assert 'src="data:image/svg+xml;base64,PHN2Zy8+"' in page.html
     assert "<script" not in page.html
+    assert "3 of 6 cells, all." in page.html
 
 
 def test_a_folder_without_exhibits_is_passed_over_and_a_missing_picture_named(tmp_path: Path) -> None:
-    assert study_pages([str(tmp_path), str(tmp_path / "none")]) == []
+    assert study_pages([tmp_path, tmp_path / "none"]) == []
     (tmp_path / "README.md").write_text(PAGE)
     with pytest.raises(UserError, match=r"overall\.svg; run make exhibits"):
-        study_pages([str(tmp_path)])
+        study_pages([tmp_path])

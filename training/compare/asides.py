@@ -33,8 +33,8 @@ class Asides:
     """By scenario and task of amounts: labels below each forecast quantile, at most it, and rows."""
     unseen: dict[str, MetricSums] = field(default_factory=dict)
     """By aimed metric, of the rows of advertisers that training has not seen."""
-    advertisers: set[object] = field(default_factory=set)
-    """Those."""
+    advertisers: dict[object, int] = field(default_factory=dict)
+    """Those, and their rows."""
 
     def add(self, table: pa.Table, forecasts: Forecasts, kinds: Mapping[str, Float[np.ndarray, "N M"]]) -> None:
         """Eligible test rows, a forecaster's answer to them, and what its rules make of it."""
@@ -44,7 +44,8 @@ class Asides:
         new = np.array([advertiser not in self.seen for advertiser in advertisers])
         if not new.any():
             return
-        self.advertisers.update(advertiser for advertiser in advertisers if advertiser not in self.seen)
+        for advertiser in (advertiser for advertiser in advertisers if advertiser not in self.seen):
+            self.advertisers[advertiser] = self.advertisers.get(advertiser, 0) + 1
         numbers = np.array([task.kind != "binary" for task in self.spec.tasks])
         tasks = tuple(task.name for task in self.spec.tasks if task.kind != "binary")
         for metric, kind in AIMED.items():
@@ -68,13 +69,13 @@ class Asides:
             }
             said["calibration"] = json.dumps(counts)
         if self.unseen:
-            found: dict[str, Any] = {"advertisers": len(self.advertisers)}
+            found: dict[str, Any] = {"advertisers": len(self.advertisers), "rows": sum(self.advertisers.values())}
             for metric, sums in self.unseen.items():
                 rows = sums.rows(model="", forecast="")
                 overall = next(
                     row for row in rows if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL)
                 )
-                found |= {metric: getattr(overall, metric), "rows": overall.n // len(sums.tasks)}
+                found[metric] = getattr(overall, metric)
             said["unseen"] = json.dumps(found)
         return said
 

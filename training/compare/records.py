@@ -88,14 +88,20 @@ def calibration_markdown(lines: Sequence[Mapping[str, Any]], titles: Mapping[str
 
 
 def unseen_markdown(results: Results, titles: Mapping[str, str]) -> str:
-    """A line per model: its errors on advertisers that training has not seen, the mean over periods and seeds."""
+    """A line per model: its errors on advertisers that training has not seen, the mean over seeds, then periods."""
     rows = []
     for model in results.models:
-        told = [json.loads(about["unseen"]) for about in _about(results, model) if "unseen" in about]
+        told: dict[str, list[Mapping[str, float]]] = {}
+        for key, about in results.about.items():
+            if key.model == model and "unseen" in about:
+                told.setdefault(key.period, []).append(json.loads(about["unseen"]))
         if told:
-            nmae, smape, count = (np.mean([one[name] for one in told]) for name in ("nmae", "smape", "rows"))
-            rows.append([titles.get(model, model), f"{nmae:.4f}", f"{smape:.4f}", f"{count:,.0f}"])
-    return markdown(["model", "NMAE, point", "SMAPE, smape", "rows a period"], rows) if rows else ""
+            nmae, smape, count = (
+                np.nanmean([np.mean([one[name] for one in seeds]) for seeds in told.values()])
+                for name in ("nmae", "smape", "rows")
+            )
+            rows.append([titles.get(model, model), f"{nmae:.4f}", f"{smape:.4f}", f"{count:,.0f}", str(len(told))])
+    return markdown(["model", "NMAE, point", "SMAPE, smape", "rows a period", "periods"], rows) if rows else ""
 
 
 def _about(results: Results, model: str) -> Iterator[Mapping[str, str]]:

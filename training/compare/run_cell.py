@@ -30,7 +30,7 @@ from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import CellSums
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
-from training.forecast import ForecastRules, Forecasts
+from training.forecast import FORECAST_RULE, ForecastRules, Forecasts
 from training.loop import Event, Loop, task_weights
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.published import parquet_files, read_spec
@@ -49,7 +49,7 @@ class CellJob:
     baseline: str
     """Empty: the neural model."""
     members: int
-    """How many models or fits of the baseline, with seeds of their own, are averaged: with seed s and n members,
+    """How many models or fits of the baseline, with seeds of their own, are mixed or averaged: with seed s and n members,
     those of the seeds s n to s n + n - 1, so that no two ensembles of a study share one."""
     dataset_digest: str = ""
     """Of what the dataset is built with: cells of others are not of the same training rows."""
@@ -64,6 +64,7 @@ class CellJob:
         }
         said["train"].pop("seed", None)
         said |= {"baseline": self.baseline, "members": self.members, "dataset": self.dataset_digest}
+        said |= {"rule": FORECAST_RULE}
         return json.dumps(said | {"precision": self.config.predict.precision}, sort_keys=True)
 
     def parts(self, config: TrainingConfig) -> dict[str, StrictConfig]:
@@ -169,7 +170,8 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     started = time.monotonic()
     fitted = fit_cell(job, tell)
     test = parquet_files(fitted.manifest, split="test")
-    asides = Asides(spec=fitted.source.spec, seen=_advertisers(job.dataset))
+    trained = ("train", "validation") if job.config.train.refit else ("train",)
+    asides = Asides(spec=fitted.source.spec, seen=_advertisers(job.dataset, *trained))
     sums = period_sums(
         fitted.source,
         answers(fitted.source, fitted.forecaster, fitted.rules.apply, asides),
@@ -180,11 +182,15 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     return sums, fitted.about | asides.about() | {"seconds": f"{time.monotonic() - started:.1f}"}
 
 
-def _advertisers(dataset: str) -> set[object]:
-    """Those of the training rows."""
-    split = open_split(dataset, "train")
-    tables = (split.read(file, range(len(file.row_groups)), ["advertiser_id"]) for file in split.files)
-    return {advertiser for table in tables for advertiser in table["advertiser_id"].unique().to_pylist()}
+def _advertisers(dataset: str, *splits: str) -> set[object]:
+    """Those of the eligible rows."""
+    files, names = open_split(dataset, *splits), ["advertiser_id", "eligible"]
+    tables = (files.read(file, range(len(file.row_groups)), names) for file in files.files)
+    return {
+        advertiser
+        for table in tables
+        for advertiser in table.filter(table["eligible"])["advertiser_id"].unique().to_pylist()
+    }
 
 
 def _overall(sums: MetricSums) -> MetricRow:
@@ -213,7 +219,10 @@ def _trained(
     torch.manual_seed(train.seed)
 
     def reader(*splits: str) -> Reader:
-        return open_reader(job.dataset, spec, config.reader, splits=splits, train=train, rank=0, world=1)
+        both = len(splits) > 1
+        return open_reader(
+            job.dataset, spec, config.reader, splits=splits, train=train, rank=0, world=1, eligible_only=both
+        )
 
     model = build_model(job.model, spec)
     statistics = label_statistics(open_split(job.dataset, "train"), spec)

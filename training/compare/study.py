@@ -49,7 +49,7 @@ class Contender(StrictConfig):
     swept: dict[str, float] = {}
     """Of a sensitivity study: hyperparameters and their values, the x axes of curves."""
     members: int = Field(default=1, ge=1)
-    """How many trained models, or fits of the baseline, are averaged, each with a seed of its own."""
+    """How many trained models, or fits of the baseline, forecast together, each with a seed of its own."""
     seeds: int = Field(default=0, ge=0)
     """How many of the study's seeds; 0: all. A model without randomness needs one."""
     searched: bool = True

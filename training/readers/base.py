@@ -29,6 +29,11 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
+def eligible(pieces: Iterable[Batch]) -> Iterator[Batch]:
+    """The eligible rows of pieces."""
+    return (piece.select(piece.eligible) for piece in pieces)
+
+
 def rebatched(pieces: Iterable[Batch], batch_size: int) -> Iterator[Batch]:
     """Pieces of any length as batches of ``batch_size`` rows, the last one shorter. Only borders are copied."""
     waiting: list[Batch] = []

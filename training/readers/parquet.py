@@ -9,7 +9,7 @@ are done and the rows taken of the others.
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -81,21 +81,23 @@ class ParquetReader:
     group_rows: int
     rank: int
     world: int
+    eligible_only: bool = False
     deal: Deal | None = None
     """Who gets which chunk, where that is not chunk i to rank i mod W."""
 
     def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
         chunks, start = self.chunks(epoch), ParquetProgress.merge(progress or [])
         done, taken = sorted(start.done), dict(start.taken)
-        begun: deque[int] = deque()
+        begun: deque[tuple[int, int]] = deque()
         for batch in rebatched(self._read_ahead(epoch, chunks, start, begun), self.batch_size):
             rows = len(batch)
             while rows:
-                current = begun[0]
-                left = sum(block.rows for block in chunks[current]) - taken.get(current, 0)
+                current, size = begun[0]
+                left = size - taken.get(current, 0)
                 taken[current] = taken.get(current, 0) + min(rows, left)
                 if rows >= left:
-                    done = sorted([*done, begun.popleft()])
+                    done = sorted([*done, current])
+                    begun.popleft()
                     del taken[current]
                 rows -= min(rows, left)
             # JSON has no integer keys.
@@ -124,24 +126,34 @@ class ParquetReader:
         return (left[position] for position in positions)
 
     def _read_ahead(
-        self, epoch: int, chunks: list[list[Block]], start: ParquetProgress, begun: deque[int]
+        self, epoch: int, chunks: list[list[Block]], start: ParquetProgress, begun: deque[tuple[int, int]]
     ) -> Iterator[Batch]:
-        """The rows of this rank's chunks; ``begun`` gets each chunk's index before its rows come."""
+        """The rows of this rank's chunks; ``begun`` gets each chunk's index and its rows before these come."""
         with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(READ_THREADS) as readers:
+
+            def read(index: int) -> tuple[int, Future[Batch]]:
+                skip = start.taken.get(index, 0)
+                return index, ahead.submit(self._read, readers, epoch, index, chunks[index], skip)
+
+            def rows_of(index: int, reading: Future[Batch]) -> Batch:
+                rows = reading.result()
+                begun.append((index, start.taken.get(index, 0) + len(rows)))
+                return rows
+
             waiting = None
             for index in self._mine(epoch, len(chunks), frozenset(start.done)):
-                begun.append(index)
-                following = ahead.submit(self._read, readers, epoch, index, chunks[index], start.taken.get(index, 0))
+                following = read(index)
                 if waiting is not None:
-                    yield waiting.result()
+                    yield rows_of(*waiting)
                 waiting = following
             if waiting is not None:
-                yield waiting.result()
+                yield rows_of(*waiting)
 
     def _read(self, readers: ThreadPoolExecutor, epoch: int, index: int, blocks: list[Block], skip: int) -> Batch:
         names = batch_column_names(self.spec)
         tables = readers.map(lambda block: self.split.read(block.file, [block.row_group], names), blocks)
-        columns = batch_columns(pa.concat_tables(tables), self.spec)
+        table = pa.concat_tables(tables)
+        columns = batch_columns(table.filter(table["eligible"]) if self.eligible_only else table, self.spec)
         random = np.random.default_rng([self.seed, epoch, index])
         order = grouped_order(knowledge_keys(columns), self.group_rows, random)[skip:]
         return Batch.from_columns(columns, self.spec).select(torch.from_numpy(order))

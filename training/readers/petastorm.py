@@ -15,7 +15,7 @@ from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from training.dataset import SplitFiles, batch_column_names
-from training.readers.base import Progress, epoch_seed, rebatched
+from training.readers.base import Progress, eligible, epoch_seed, rebatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class PetastormReader:
     shuffle_blocks: int
     rank: int
     world: int
+    eligible_only: bool = False
 
     def __post_init__(self) -> None:
         _petastorm()
@@ -35,7 +36,8 @@ class PetastormReader:
 
     def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
         try:
-            for batch in rebatched(self._pieces(epoch), self.batch_size):
+            pieces = self._pieces(epoch)
+            for batch in rebatched(eligible(pieces) if self.eligible_only else pieces, self.batch_size):
                 yield batch, {}
         except UserError:
             raise

@@ -19,7 +19,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry
 from training.dataset import SplitFiles, batch_column_names, batch_columns
-from training.readers.base import Progress, epoch_seed, rebatched
+from training.readers.base import Progress, eligible, epoch_seed, rebatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,15 @@ class RayDataReader:
     shuffle_blocks: int
     rank: int
     world: int
+    eligible_only: bool = False
 
     def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
         files = dealt_files(self.split.files, self.rank, self.world)
         if not files:
             return
         try:
-            for batch in rebatched(self._pieces(files, epoch), self.batch_size):
+            pieces = self._pieces(files, epoch)
+            for batch in rebatched(eligible(pieces) if self.eligible_only else pieces, self.batch_size):
                 yield batch, {}
         except Exception as error:
             raise (_user_error(error) or self.split.find_damage(files) or error) from None

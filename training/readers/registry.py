@@ -26,11 +26,13 @@ def open_reader(
     train: TrainConfig,
     rank: int,
     world: int,
+    eligible_only: bool = False,
     deal: Deal | None = None,
 ) -> Reader:
     """Rank ``rank`` of ``world``'s share of one or more splits, mixed, of the dataset published at ``location``.
 
-    ``deal`` deals chunks of rows to whoever asks; only the Parquet reader can, the others' shares are fixed.
+    ``eligible_only`` passes over rows of pairs that are not eligible. ``deal`` deals chunks of rows to whoever asks;
+    only the Parquet reader can, the others' shares are fixed.
 
     Raises:
         UserError: the reader's library is not installed, or a file is missing, has the wrong size or (where pyarrow
@@ -51,6 +53,7 @@ def open_reader(
         shuffle_blocks=config.shuffle_blocks,
         rank=rank,
         world=world,
+        eligible_only=eligible_only,
         **options,
         **({"deal": deal} if deal and config.name == "parquet" else {}),
     )

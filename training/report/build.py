@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -57,7 +58,7 @@ class ReportInputs:
     predictions: str
     """Folder of predicted days, ``dt=`` folders; it may not exist yet."""
     shuffle: ShuffleCost | None
-    exhibits: tuple[str, ...] = ()
+    exhibits: tuple[Path, ...] = ()
     """Folders of studies' exhibits."""
 
 

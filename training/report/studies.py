@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -21,13 +22,13 @@ class StudyPage:
     html: str
 
 
-def study_pages(folders: Sequence[str]) -> list[StudyPage]:
+def study_pages(folders: Sequence[Path]) -> list[StudyPage]:
     """The exhibits of each folder that has some.
 
     Raises:
         UserError: a page shows a picture that is not in its folder.
     """
-    return [_page(Path(folder)) for folder in folders if (Path(folder) / PAGE).exists()]
+    return [_page(folder) for folder in folders if (folder / PAGE).exists()]
 
 
 def _page(folder: Path) -> StudyPage:
@@ -37,6 +38,10 @@ def _page(folder: Path) -> StudyPage:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{int(token.tag[1:]) + 1}"  # below the report's own
+        # Links to files beside the page lead nowhere from the report.
+        token.children = [
+            child for child in token.children or () if child.type not in ("link_open", "link_close")
+        ] or token.children
         for child in token.children or ():
             if child.type == "image":
                 _embed(child, folder)
@@ -46,7 +51,7 @@ def _page(folder: Path) -> StudyPage:
 
 
 def _embed(image: Token, folder: Path) -> None:
-    path = folder / str(image.attrs["src"])
+    path = folder / unquote(str(image.attrs["src"]))
     if path.suffix not in PICTURE_TYPES or not path.exists():
         raise UserError(
             f"{folder / PAGE} must show pictures of its folder, SVG or PNG, however: {path}; run make exhibits"
