@@ -49,7 +49,7 @@ class CellJob:
     baseline: str
     """Empty: the neural model."""
     members: int
-    """How many models or fits of the baseline, with seeds of their own, are mixed or averaged: with seed s and n members,
+    """How many models (mixed) or fits of the baseline (averaged), with seeds of their own: with seed s and n members,
     those of the seeds s n to s n + n - 1, so that no two ensembles of a study share one."""
     dataset_digest: str = ""
     """Of what the dataset is built with: cells of others are not of the same training rows."""
