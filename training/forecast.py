@@ -4,9 +4,9 @@ A mean is not a median: NMAE rewards medians, and a tiny positive forecast of a 
 and metric a rule sets forecasts below a threshold to 0 and multiplies the others by a scale, both fitted on validation
 rows: ``point`` for NMAE, ``smape`` for SMAPE. A binary task is decided: 1 from a probability of one half on.
 
-What is best on validation rows is partly their chance, and another season's. So a rule is the simplest that is within
-one standard error of the best (after the one-standard-error rule of Breiman et al., Classification and Regression
-Trees, 1984, 3.4.3; here of the difference between both): no change at all, or else the scale nearest to 1. Errors of an
+What is best on validation rows is partly their chance, and another season's. So the scale is the one nearest to 1 that,
+with its best threshold, is within one standard error of the best rule (after the one-standard-error rule of Breiman et al., Classification and Regression
+Trees, 1984, 3.4.3; here of the difference between both). Errors of an
 advertiser's rows are not independent, so the standard error is over groups of advertisers.
 
 Letters: N rows, K of them, M tasks, Q quantiles, G advertiser groups.
@@ -25,7 +25,7 @@ from m2m_model.contracts.spec import DatasetSpec
 from training.groups import GROUPS
 from training.metrics import check_finite, smape_terms
 
-FORECAST_RULE = "one standard error, over advertiser groups; members mixed"
+FORECAST_RULE = "threshold; scale within a standard error, over advertiser groups; members mixed"
 """How forecasts become aimed ones: results of other ways are not to be compared with these."""
 SCALES = tuple(round(0.50 + 0.01 * step, 2) for step in range(81))
 """Candidate scales, 0.50 to 1.30."""
@@ -104,8 +104,8 @@ def fit_rules(
     eligible: Bool[np.ndarray, "N"],
     spec: DatasetSpec,
 ) -> ForecastRules:
-    """The simplest rules whose macro NMAE and macro SMAPE over scenarios, on the eligible rows, are within a standard
-    error of the least; thresholds are exact per scale.
+    """The rules with the scale nearest to 1 whose macro NMAE and macro SMAPE over scenarios, on the eligible rows, are
+    within a standard error of the least; thresholds are the best of each scale, exactly.
 
     ``scenarios`` are N scenario ids, ``groups`` those of the rows' advertisers (see :mod:`training.groups`). Scenarios
     without label mass in a task have no NMAE and no say.
@@ -152,7 +152,7 @@ def _fit(
     groups: Int[np.ndarray, "N"],
     cost: Cost,
 ) -> TaskRule:
-    """The simplest (threshold, scale) whose weighted cost is within a standard error of the least."""
+    """The scale nearest to 1, with its best threshold, whose weighted cost is within a standard error of the least."""
     order = np.argsort(-values, kind="stable")
     values, labels, weights, groups = values[order], labels[order], weights[order], groups[order]
     # Keeping the k largest values is a threshold only where the next value is smaller.
@@ -167,7 +167,7 @@ def _fit(
     def by_group(scale: float, kept: int) -> Float[np.ndarray, "G"]:
         return np.bincount(groups[:kept], gains(scale)[:kept], minlength=GROUPS)
 
-    candidates = [(1.0, len(values))]
+    candidates = []
     for scale in sorted(SCALES, key=lambda scale: abs(scale - 1.0)):
         losses = np.where(cuts, np.concatenate([[0.0], np.cumsum(gains(scale))]), np.inf)
         candidates.append((scale, len(values) - int(losses[::-1].argmin())))  # of equal ones, that which keeps most
@@ -175,7 +175,7 @@ def _fit(
     best = min(totals, key=lambda total: total.sum())
     for (scale, kept), total in zip(candidates, totals, strict=True):
         excess = total - best
-        # Of rules that differ by rounding alone the simplest is taken.
+        # Of rules that differ by rounding alone the scale nearest to 1 is taken.
         if excess.sum() <= standard_error(excess) * (1 + 1e-9) + 1e-12:
             return TaskRule(threshold=_threshold(values, kept), scale=scale)
     raise AssertionError("the best rule is within a standard error of itself")
