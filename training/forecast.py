@@ -5,9 +5,9 @@ and metric a rule sets forecasts below a threshold to 0 and multiplies the other
 rows: ``point`` for NMAE, ``smape`` for SMAPE. A binary task is decided: 1 from a probability of one half on.
 
 What is best on validation rows is partly their chance, and another season's. So the scale is the one nearest to 1 that,
-with its best threshold, is within one standard error of the best rule (after the one-standard-error rule of Breiman et al., Classification and Regression
-Trees, 1984, 3.4.3; here of the difference between both). Errors of an
-advertiser's rows are not independent, so the standard error is over groups of advertisers.
+with its best threshold, is within one standard error of the best rule (after the one-standard-error rule of Breiman et
+al., Classification and Regression Trees, 1984, 3.4.3; here of the difference between both). Errors of an advertiser's
+rows are not independent, so the standard error is over groups of advertisers.
 
 Letters: N rows, K of them, M tasks, Q quantiles, G advertiser groups.
 """
