@@ -1,7 +1,7 @@
 """What a cell tells beside its error sums: how calibrated its predictive distribution is, and its errors on advertisers
 that training has not seen.
 
-Letters: N rows, M tasks, Q quantiles, S scenarios.
+Letters: N rows, M tasks, Q quantiles.
 """
 
 import json
@@ -18,8 +18,6 @@ from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
 from training.forecast import Forecasts
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricSums
 from training.scoring import row_exposures, row_labels
-
-BELOW, AT_MOST, ROWS = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
