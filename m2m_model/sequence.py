@@ -5,6 +5,7 @@ Letters: B rows, T days, F columns, X embedding of a day, Y pooled dimension.
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -34,7 +35,9 @@ class SelfAttention(nn.Module):
     def forward(self, x: Float[Tensor, "B T X"]) -> Float[Tensor, "B T X"]:
         size = x.shape[-1] // self.heads
         q, k, v = self.query_key_value(x).unflatten(-1, (3, self.heads, size)).permute(2, 0, 3, 1, 4).unbind(0)
-        heads = functional.scaled_dot_product_attention(q, k, v)
+        with torch.autocast(x.device.type, enabled=False):  # torch's backward pass takes eight times as long in bf16
+            exact = torch.promote_types(q.dtype, torch.float32)
+            heads = functional.scaled_dot_product_attention(q.to(exact), k.to(exact), v.to(exact))
         y: Tensor = self.output(heads.transpose(1, 2).flatten(-2))
         return y
 
