@@ -17,8 +17,8 @@ CHUNK_ROWS, RUN_ROWS = 262_144, 16
 """The sampler's: rows held in memory (about 250 MB at the paper's sizes), longest run of a key."""
 
 
-def batches(source: str, *, seed: int) -> Iterator[np.ndarray]:
-    """Keys [256] of one batch after another.
+def batches(source: str, *, rows: int = BATCH_ROWS, seed: int) -> Iterator[np.ndarray]:
+    """Keys [rows] of one batch after another.
 
     ``source``: a number of distinct keys, each with equally many rows; or one of HISTOGRAMS for rows drawn at random,
     with ``_grouped`` behind it as our sampler deals them out of a chunk of whole days.
@@ -27,16 +27,16 @@ def batches(source: str, *, seed: int) -> Iterator[np.ndarray]:
     name, _, grouped = source.partition("_")
     while True:
         if name.isdigit():
-            yield np.arange(BATCH_ROWS) % int(name)
+            yield np.arange(rows) % int(name)
         elif not grouped:
-            yield random.choice(_keys_of_rows(name), BATCH_ROWS, replace=False)
+            yield random.choice(_keys_of_rows(name), rows, replace=False)
         else:
             # A key's rows are of one day, so a chunk of days has all of them.
-            rows = _keys_of_rows(name)
-            chunk = rows[np.argsort(random.permutation(rows[-1] + 1)[rows], kind="stable")][:CHUNK_ROWS]
+            keys = _keys_of_rows(name)
+            chunk = keys[np.argsort(random.permutation(keys[-1] + 1)[keys], kind="stable")][:CHUNK_ROWS]
             dealt = chunk[grouped_order(chunk[:, None], RUN_ROWS, random)]
-            starts = random.permutation(len(dealt) // BATCH_ROWS)[:16] * BATCH_ROWS
-            yield from (dealt[start : start + BATCH_ROWS] for start in starts)
+            starts = random.permutation(len(dealt) // rows)[:16] * rows
+            yield from (dealt[start : start + rows] for start in starts)
 
 
 @cache

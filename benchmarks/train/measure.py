@@ -1,6 +1,6 @@
 """One variant of a training step, in a process of its own on one core; prints one JSON object.
 
-python -m benchmarks.train.measure --form fast --keys synthetic_grouped [--shared] [--layers 1] [--bf16] [--steps 4]
+python -m benchmarks.train.measure --form fast --keys synthetic_grouped [--shared] [--layers 1] [--bf16] [--rows 256] [--steps 4]
 """
 
 import argparse
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.train.bmm_twin import bmm_twin
 from benchmarks.train.keys import batches
@@ -28,14 +28,13 @@ from training.optimizer import ClippedAdam, make_optimizer
 from training.step import backward_by_task
 
 CONFIG = TrainConfig(l2_meta=1e-6, l2_network=1e-6, learning_rate=1e-4)
-WEIGHTS = torch.full((TASKS,), 1 / BATCH_ROWS)
 FORWARD_BACKWARD = 3
 """Arithmetic of both passes over that of the forward pass."""
 
 
-def fast_step(model: Model, optimizer: ClippedAdam, *, bf16: bool) -> Callable[[Batch], float]:
-    """What training.loop does in a step of one worker."""
-    joint, body = paper_loss(model, WEIGHTS), model.body
+def fast_step(model: Model, optimizer: ClippedAdam, weights: Tensor, *, bf16: bool) -> Callable[[Batch], float]:
+    """What training.loop does in a step of one worker; ``weights`` [M] are lambda_t."""
+    joint, body = paper_loss(model, weights), model.body
     assert isinstance(body, M2M)
 
     def step(batch: Batch) -> float:
@@ -53,8 +52,8 @@ def fast_step(model: Model, optimizer: ClippedAdam, *, bf16: bool) -> Callable[[
     return step
 
 
-def bmm_step(model: Model, optimizer: ClippedAdam, *, bf16: bool) -> Callable[[Batch], float]:
-    joint = paper_loss(model, WEIGHTS)
+def bmm_step(model: Model, optimizer: ClippedAdam, weights: Tensor, *, bf16: bool) -> Callable[[Batch], float]:
+    joint = paper_loss(model, weights)
 
     def step(batch: Batch) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -122,6 +121,7 @@ def main() -> None:
     parser.add_argument("--shared", action="store_true", help="one meta unit for all tasks")
     parser.add_argument("--layers", type=int, default=2, help="L, tower layers")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--rows", type=int, default=BATCH_ROWS, help="of a batch")
     parser.add_argument("--steps", type=int, default=4, help="the first one is not timed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -132,7 +132,7 @@ def main() -> None:
     fast = build_model(paper_config(shared=arguments.shared, tower_layers=arguments.layers), spec)
     assert isinstance(fast.body, M2M)
     config = fast.body.config
-    draws = batches(arguments.keys, seed=1)
+    draws = batches(arguments.keys, rows=arguments.rows, seed=1)
     drawn = [batch_with_keys(spec, next(draws), seed=number) for number in range(arguments.steps)]
     flops = [useful_flops(fast.body, batch) for batch in drawn]
     model = fast if arguments.form == "fast" else bmm_twin(fast)
@@ -140,7 +140,7 @@ def main() -> None:
     gc.collect()
     optimizer = make_optimizer(model, CONFIG)
     make = fast_step if arguments.form == "fast" else bmm_step
-    step = make(model, optimizer, bf16=arguments.bf16)
+    step = make(model, optimizer, torch.full((TASKS,), 1 / arguments.rows), bf16=arguments.bf16)
     seconds = []
     for batch in drawn:
         start = time.process_time()
@@ -149,7 +149,7 @@ def main() -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kept = 4 * (3 * parameters + kept_gradients(model))
     timed = slice(1, None)
-    rows = BATCH_ROWS * len(seconds[timed])
+    rows = arguments.rows * len(seconds[timed])
     keys = sum(len(group_rows(knowledge_ids(config, batch)).ids) for batch in drawn) / len(drawn)
     print(
         json.dumps(

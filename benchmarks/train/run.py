@@ -47,6 +47,8 @@ VARIANTS = {
     "fast shared 16": "--form fast --keys 16 --shared",
     "fast shared 64": "--form fast --keys 64 --shared",
     "fast shared 256": "--form fast --keys 256 --shared",
+    "fast task synthetic_grouped, 1,024 rows": "--form fast --keys synthetic_grouped --rows 1024 --steps 2",
+    "fast shared synthetic_grouped, 1,024 rows": "--form fast --keys synthetic_grouped --shared --rows 1024 --steps 3",
     "fast task synthetic_grouped bf16": "--form fast --keys synthetic_grouped --bf16",
     "fast task 256 bf16": "--form fast --keys 256 --bf16 --steps 3",
     "fast shared synthetic_grouped bf16": "--form fast --keys synthetic_grouped --shared --bf16",
@@ -114,7 +116,7 @@ def main() -> None:
                 results.write_text(json.dumps(measured, indent=1))
         one = measured[name]
         print(
-            f"{name:32s} {one['samples_per_core_s']:7.1f} samples/core-s"
+            f"{name:42s} {one['samples_per_core_s']:7.1f} samples/core-s"
             + (
                 f"  {one['distinct_keys']:5.0f} keys  {one['useful_flop_fraction']:.2f} of the matmul rate"
                 f"  {one['excess_mib']:7.0f} MiB excess"
