@@ -1,6 +1,6 @@
 """One variant of a training step, in a process of its own on one core; prints one JSON object.
 
-python -m benchmarks.train.measure --form fast --keys synthetic_grouped [--shared] [--layers 1] [--bf16] [--rows 256] [--steps 4]
+python -m benchmarks.train.measure --form fast --keys synthetic_grouped [--shared] [--bf16] [--rows 1024] [--steps 4]
 """
 
 import argparse
