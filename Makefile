@@ -119,7 +119,7 @@ bench-etl: venv ## the dataset build beside plain and naive PySpark and Polars (
 bench-train: venv $(PEER)/.ready ## training steps per core: ours, the bmm twin, the public peer (15 minutes)
 	@$(BIN)/python -m benchmarks.train.run $(ARGS)
 
-bench-predict: venv ## a day's predictions, Parquet to Parquet, on two cores (half an hour)
+bench-predict: venv ## a day's predictions, Parquet to Parquet, on two cores (20 minutes)
 	@$(BIN)/python -m benchmarks.predict.run $(ARGS)
 
 wheel: venv ## dist/: the wheel, and as .zip, the only name that spark-submit --py-files takes to the workers

@@ -92,8 +92,8 @@ class Output(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N V"], history: Float[Tensor, "B M H"], tasks: slice = slice(None)
     ) -> Float[Tensor, "B N P"]:
-        weights, binary = self.weight[:, tasks], self.binary[tasks]
-        parameters = torch.stack([(x * weight).sum(dim=-1) for weight in weights], dim=-1) + self.bias[:, tasks].T
+        binary, units = self.binary[tasks], zip(self.weight[:, tasks], self.bias[:, tasks], strict=True)
+        parameters = torch.stack([(x * weight).sum(dim=-1) + bias for weight, bias in units], dim=-1)
         value, *shape = parameters.unbind(dim=-1)
         if self.offset:
             level = recent_level(history, self.spec)[:, tasks]

@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--limit", type=int, help="rows scored with the twin, which takes a minute for a few thousand")
+    parser.add_argument("--window", type=int, default=PredictConfig().batch_size, help="rows in memory at a time")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -36,7 +37,7 @@ def main() -> None:
     fast = build_model(paper_config(shared=arguments.shared), spec)
     assert isinstance(fast.body, M2M)
     forecaster = ModelForecaster(fast, "bf16" if arguments.bf16 else "fp32")
-    source = Source(location=arguments.folder, spec=spec, batch_size=PredictConfig().batch_size)
+    source = Source(location=arguments.folder, spec=spec, batch_size=arguments.window)
     manifest = read_manifest(Folder.at(arguments.folder), kind="features", build_hint="")
     entry = parquet_files(manifest)[arguments.part]
     some = source.batch(next(source.tables(entry)))
