@@ -43,12 +43,14 @@ def _print(trial: Trial, config: RunConfig, parameters: int, step_seconds: float
         print(f"  {split:<10} {first} .. {last}, {count} days, about {trial.samples[split]:,} samples")
     if trial.dropped:
         print(f"  dropped    {trial.dropped} rows, as [checks] says")
-    rows, batch = trial.samples["train"] * config.train.epochs, config.train.batch_size
-    training = rows / batch * step_seconds / config.cluster.workers
+    rows, batch, epochs = trial.samples["train"], config.train.batch_size, f"{config.train.epochs} epochs"
+    if config.train.refit:
+        rows, epochs = 2 * rows + trial.samples["validation"], f"{epochs}, and as many at most on validation days too"
+    training = rows * config.train.epochs / batch * step_seconds / config.cluster.workers
     print(f"  size       about {trial.bytes / MEGABYTE:,.1f} MB of Parquet; model {parameters:,} parameters")
     print(
         f"  time       build about {trial.build_seconds(cores) / MINUTE:.1f} minutes on {cores} cores; training about "
-        f"{training / MINUTE:.1f} ({config.train.epochs} epochs, {step_seconds:.2f} s for a step of {batch} here)"
+        f"{training / MINUTE:.1f} ({epochs}; {step_seconds:.2f} s for a step of {batch} here)"
     )
 
 
