@@ -19,15 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--if-any", action="store_true", help="pass over a study without cells in all periods")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
-    if arguments.if_any and study.study.best not in Results.load(study.study.results, study.planned()).models:
-        print(f"exhibits: {study.study.name}: {study.study.best} has no cell in every period yet")
-        return 0
-    check_settings(study)
     out = arguments.out or study.study.results.parent
     best = CellKey(model=study.study.best, period=study.study.design_period, seed=study.study.seeds[0])
     dataset = study.dataset_folder(best) / "dataset"
     if (dataset / MANIFEST).exists():
         write_data_exhibits(dataset, out)
+    if arguments.if_any and study.study.best not in Results.load(study.study.results, study.planned()).models:
+        print(f"exhibits: {study.study.name}: {study.study.best} has no cell in every period yet")
+        return 0
+    check_settings(study)
     print(f"exhibits: {write_exhibits(study, out)}")
     return 0
 

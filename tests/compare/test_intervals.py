@@ -2,9 +2,22 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from m2m_model.contracts.errors import UserError
-from training.compare.intervals import Resamples, bootstrap_weights, compare, holm, macro, resampled_metric
+from training.compare.intervals import (
+    NEIGHBOURS,
+    Draws,
+    Resamples,
+    bootstrap_weights,
+    compare,
+    freedom,
+    holm,
+    interval,
+    macro,
+    resampled_metric,
+)
 from training.compare.results import CellKey, Resampled, Results, load_cell, save_cell
 from training.compare.sums import SUMS, CellSums
 from training.groups import GROUPS, LEFT_OUT, advertiser_groups
@@ -44,7 +57,7 @@ def test_sums_give_the_metrics_that_rows_give() -> None:
     everybody = np.ones(500, bool)
     direct.add(np.array(SCENARIOS)[scenario], everybody, np.ones(500, int), forecasts, labels)
     expected = {(r.scenario, r.task): r for r in direct.rows(model="m", forecast="point") if r.segment == "eligible"}
-    once = Resamples(groups=np.ones((1, GROUPS + 1)), weeks=np.ones((1, 1)))
+    once = Resamples(layout=Draws.of(1), groups=np.ones((1, GROUPS + 1)), weeks=np.ones((1, 1)))
     for metric in ("nmae", "smape"):
         values = macro(resampled_metric([cell], "point", metric, once, np.random.default_rng(0)))[0]
         for i, s in enumerate((*SCENARIOS, OVERALL)):
@@ -119,7 +132,8 @@ def test_intervals_cover_the_true_difference() -> None:
             pair.append(cell)
         draws = Resamples.draw(random, resamples=300, weeks=4)
         values = [resampled_metric([cell], "point", "nmae", draws, random) for cell in pair]
-        _, low, high, _ = compare(*values)
+        widened = freedom(weeks=[4], seeds=[]).widened(values[0] - values[1], draws.layout)
+        _, low, high, _ = compare(widened)
         excluded += not low[0, 0] <= 0 <= high[0, 0]
     assert excluded <= 6  # of 60; 95 % intervals are expected to miss 3, product weights make them wider
 
@@ -132,6 +146,48 @@ def test_weights_have_the_variance_of_a_mean_even_of_few_units() -> None:
     assert means.mean() == pytest.approx(values.mean(), rel=0.01)
     assert means.var() == pytest.approx(values.var(ddof=1) / 4, rel=0.03)
     np.testing.assert_array_equal(bootstrap_weights(np.random.default_rng(0), 1, resamples=3), 1)
+
+
+def test_draws_are_of_all_kinds_together_and_then_of_each_alone() -> None:
+    layout, random = Draws.of(100), np.random.default_rng(0)
+    varying = {}
+    for kind in ("groups", "weeks", "seeds"):
+        weights = layout.weights(random, kind, 5)
+        assert weights.shape == (layout.total, 5)
+        varying[kind] = (weights != 1).any(axis=1)
+    for kind, rows in varying.items():
+        alone = np.flatnonzero(rows & ~np.any([r for other, r in varying.items() if other != kind], axis=0))
+        position = 100 + 10 * ("groups", "weeks", "seeds").index(kind)
+        assert set(alone) <= {*range(position, position + 10)}
+        assert len(alone) > 5
+    assert not any(rows[0] for rows in varying.values())
+
+
+@pytest.mark.parametrize("weeks", [[4], [4, 4, 4]])
+def test_intervals_of_few_weeks_that_share_label_days_cover_the_truth(weeks: list[int]) -> None:
+    """What happens on a day is an error of all rows whose label window holds it; nothing else is random."""
+    rows_of_day, covered, worlds = np.array([1, 2, 3, 4, 5, 6, 7, 6, 5, 4, 3, 2, 1]), 0, 400
+    for world in range(worlds):
+        random, layout = np.random.default_rng([world, len(weeks)]), Draws.of(800)
+        periods = []
+        for count in weeks:
+            days = random.normal(size=7 * count + 6)
+            errors = np.array([rows_of_day @ days[7 * week : 7 * week + 13] for week in range(count)])
+            periods.append(layout.weights(random, "weeks", count, correlation=NEIGHBOURS) @ errors / count)
+        draws = freedom(weeks=weeks, seeds=[]).widened(np.mean(periods, axis=0), layout)
+        low, high = interval(draws)
+        covered += low <= 0 <= high
+    assert 0.91 < covered / worlds < 0.985
+
+
+def test_how_wide_is_satterthwaites() -> None:
+    """Weeks and seeds of equal variance: (v + v)^2 / (v^2 / 3 + v^2 / 4) degrees of freedom."""
+    random, layout = np.random.default_rng(3), Draws(joint=3, part=40_000)
+    parts = [np.zeros(40_000), *random.normal(size=(2, 40_000))]
+    draws = np.concatenate([[5.0, 6.0, 4.0], *parts])
+    widened = freedom(weeks=[4], seeds=[5]).widened(draws, layout)
+    ratio = student_t.ppf(0.975, 4 / (1 / 3 + 1 / 4)) / norm.ppf(0.975)
+    np.testing.assert_allclose(widened, [5, 5 + ratio, 5 - ratio], rtol=0.01)
 
 
 def test_what_is_lasting_in_an_advertiser_does_not_average_out_over_periods() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from training.compare.data_exhibits import data_markdown
 from training.compare.figures import overall_errors, sensitivity
-from training.compare.intervals import interval
 from training.compare.records import (
     CALIBRATION_COLUMNS,
     PERIOD_COLUMNS,
@@ -75,19 +74,19 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         *_cautions(study, results),
         "![overall errors](overall.svg)",
     ]
-    if study.aim is not None and study.study.best in results.models:
-        best = study.titles[study.study.best]
-        aimed = aim_markdown(resampled["all"], study.study.best, study.aim, study.titles)
-        page += ["## The aim", f"Of {best}, over all periods:", aimed]
     titles = {
         "all": "Mean over all periods",
         "design": f"Period {study.study.design_period} alone",
         "all, some left out": "Mean over all periods, without the advertisers of `evaluation.leave_out`",
     }
+    best = study.titles[study.study.best]
+    if study.aim is not None and study.study.best in results.models:
+        page += ["## The aim", f"Of {best}."]
+        for name, view in resampled.items():
+            page += [f"{titles[name]}:", aim_markdown(view, study.study.best, study.aim, study.titles)]
     for name, view in resampled.items():
         page += [f"## {titles[name]}", overall_markdown(table4(view, periods=name), study.titles)]
         found = [v for v in verdicts(comparisons[name]) if AIMED[v.metric] == v.forecast]
-        best = study.titles[study.study.best]
         page += [f"{best} minus the other, negative is better for {best}:", verdict_markdown(found, study.titles)]
     if views := by_view(resampled["all"], study.study.views):
         (folder / "views.csv").write_text(to_csv(VIEW_COLUMNS, views))
@@ -129,9 +128,10 @@ def _cautions(study: Study, results: Results) -> list[str]:
     weeks = sorted({results.weeks(period) for period in results.periods})
     weeks_said = ", ".join(map(str, weeks))
     said = [
-        f"Intervals resample advertisers, the weeks of a period ({weeks_said}) and seeds; those of contenders with one "
-        "seed know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals "
-        "and cells won or lost are not. A tie is a difference that is not shown."
+        f"Intervals resample advertisers, the weeks of a period ({weeks_said}) and seeds, with Student's quantiles as "
+        "weeks and seeds are few, and neighbouring weeks taken to share label days; those of contenders with one seed "
+        "know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals and "
+        "cells won or lost are not. A tie is a difference that is not shown."
     ]
     if seen := study.seen_by_the_search:
         said.append(
@@ -157,7 +157,7 @@ def _curves(study: Study, resampled: Resampled) -> dict[Metric, Curves]:
         points: dict[str, list[tuple[float, float, float, float]]] = {}
         for model, parameter, value in swept:
             draws = resampled.values[model, forecast, metric][:, -1, -1]
-            low, high = interval(draws)
+            low, high = resampled.interval(draws, model)
             points.setdefault(parameter, []).append((value, float(draws[0]), float(low), float(high)))
         curves[metric] = {parameter: sorted(found) for parameter, found in points.items()}
     return curves

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.compare.intervals import METRICS, interval
+from training.compare.intervals import METRICS
 from training.compare.results import Resampled
 from training.metrics import Metric
 from training.report.plots import PALETTE, STYLE, to_svg
@@ -28,13 +28,13 @@ def overall_errors(
             draws = {m: resampled.values[m, kind, metric][:, -1, -1] for m in models if kind in resampled.forecasts(m)}
             order = sorted(draws, key=lambda model: -draws[model][0])
             for position, model in enumerate(order):
-                low, high = interval(draws[model])
+                low, high = resampled.interval(draws[model], model)
                 colour = PALETTE[0] if model == best else "#8a94a3"
                 axis.plot([low, high], [position, position], color=colour, linewidth=1.6, solid_capstyle="butt")
                 axis.plot(draws[model][0], position, color=colour, marker="o", markersize=7, markeredgecolor="white")
                 axis.text(high, position, f"  {draws[model][0]:.3f}", va="center", fontsize=8.5)
             axis.set_yticks(range(len(order)), [titles.get(model, model) for model in order])
-            ends = np.concatenate([interval(d) for d in draws.values()])
+            ends = np.concatenate([resampled.interval(d, model) for model, d in draws.items()])
             axis.set_xlim(0.98 * ends.min(), 1.06 * ends.max())
             axis.set_xlabel(f"{metric.upper()}, {kind} forecast")
             axis.grid(visible=False, axis="y")

@@ -14,11 +14,20 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from m2m_model.contracts.errors import UserError
-from training.compare.intervals import METRICS, Comparison, Resamples, compare, macro, resampled_metric
+from training.compare.intervals import (
+    METRICS,
+    Comparison,
+    Resamples,
+    compare,
+    freedom,
+    interval,
+    macro,
+    resampled_metric,
+)
 from training.compare.sums import SUMS, CellSums
 from training.metrics import OVERALL, Metric
 
-RESAMPLES = 2000
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +163,10 @@ class Resampled:
         periods = tuple(periods) or results.periods
         with_left_out = results.shape().has_left_out and not without_left_out
         everybody = Resamples.draw(
-            np.random.default_rng(seed), resamples=resamples, weeks=1, with_left_out=with_left_out
+            np.random.default_rng([seed, 0]), resamples=resamples, weeks=1, with_left_out=with_left_out
         )
         draws = {
-            period: everybody.of_other_weeks(np.random.default_rng([seed, number]), results.weeks(period))
+            period: everybody.of_other_weeks(np.random.default_rng([seed, 1, number]), results.weeks(period))
             for number, period in enumerate(periods)
         }
         values = {}
@@ -165,7 +174,7 @@ class Resampled:
             forecasts = [set(cell.forecasts) for period in periods for cell in results.seeds(model, period)]
             for forecast in sorted(set.intersection(*forecasts)):
                 for metric in METRICS:
-                    random = np.random.default_rng([seed, len(periods), number])
+                    random = np.random.default_rng([seed, 2, number])
                     parts = [
                         macro(resampled_metric(results.seeds(model, period), forecast, metric, draws[period], random))
                         for period in periods
@@ -175,7 +184,8 @@ class Resampled:
 
     def compare(self, model_a: str, model_b: str, forecast: str, metric: Metric) -> Iterator[Comparison]:
         """Cell by cell, then the macro averages."""
-        bounds = compare(self.values[model_a, forecast, metric], self.values[model_b, forecast, metric])
+        differences = self.values[model_a, forecast, metric] - self.values[model_b, forecast, metric]
+        bounds = compare(self.widened(differences, model_a, model_b))
         shape = self.results.shape()
         for i, scenario in enumerate((*shape.scenarios, OVERALL)):
             for j, task in enumerate((*shape.tasks, OVERALL)):
@@ -193,6 +203,18 @@ class Resampled:
                     p=p,
                 )
 
+    def widened(self, draws: Float[np.ndarray, "R *S"], *models: str) -> Float[np.ndarray, "J *S"]:
+        """Joint draws of something made of these models' ``values``, as wide as few weeks and seeds let them be."""
+        layout = next(iter(self.draws.values())).layout
+        seeds = [[len(self.results.seeds(model, period)) for period in self.draws] for model in models]
+        weeks = [of_period.weeks.shape[1] for of_period in self.draws.values()]
+        several = [counts for counts in seeds if max(counts) > 1]
+        return freedom(weeks=weeks, seeds=min(several, key=sum, default=[])).widened(draws, layout)
+
+    def interval(self, draws: Float[np.ndarray, "R *S"], *models: str) -> Float[np.ndarray, "2 *S"]:
+        """See :meth:`widened`."""
+        return interval(self.widened(draws, *models))
+
     def over(self, scenarios: Sequence[str], model: str, forecast: str, metric: Metric) -> Float[np.ndarray, "R"]:
         """Macro average over all tasks in some scenarios, in every resample."""
         names = self.results.shape().scenarios
@@ -204,9 +226,8 @@ class Resampled:
         """Sum of forecasts over sum of labels, minus 1, over seeds and periods; a last row for all scenarios."""
         totals = []
         for period, draws in self.draws.items():
-            first = Resamples(groups=draws.groups[:1], weeks=draws.weeks[:1])
             cells = np.stack([cell.forecasts[forecast] for cell in self.results.seeds(model, period)])
-            totals.append(first.total(cells[:, [SUMS.index("forecasts"), SUMS.index("label")]])[0].mean(axis=0))
+            totals.append(draws.first().total(cells[:, [SUMS.index("forecasts"), SUMS.index("label")]])[0].mean(axis=0))
         forecasts, labels = (np.vstack([part, part.sum(axis=0)]) for part in np.sum(totals, axis=0))
         ratio: Float[np.ndarray, "S1 M"] = np.full_like(forecasts, np.nan)
         np.divide(forecasts, labels, out=ratio, where=labels > 0)

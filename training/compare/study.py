@@ -83,7 +83,8 @@ class StudySection(StrictConfig):
     """Overrides of every contender's run; a contender's own win over them."""
     seeds: tuple[int, ...] = Field(min_length=1)
     best: str
-    """The contender that all others are compared with; chosen on validation."""
+    """The contender that all others are compared with. What it was chosen by belongs in ``notes``, if not by validation
+    alone."""
     design_period: str
     """The period that is also reported alone."""
     views: dict[str, tuple[str, ...]] = {}

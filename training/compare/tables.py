@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.compare.intervals import LEVEL, METRICS, Comparison, holm, interval
+from training.compare.intervals import METRICS, Comparison, holm
 from training.compare.results import Resampled
 from training.compare.study import AimSection
 from training.metrics import AIMED, OVERALL, Metric
@@ -15,6 +15,8 @@ from training.metrics import AIMED, OVERALL, Metric
 TABLE4_COLUMNS = ("model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods")
 BIAS_COLUMNS = ("model", "forecast", "scenario", "task", "bias", "seeds", "periods")
 VIEW_COLUMNS = ("model", "forecast", "view", "metric", "value", "low", "high", "seeds")
+ALPHA = 0.05
+"""Of a table's comparisons of one metric together."""
 PAIRED_COLUMNS = ("model_a", "model_b", "forecast", "metric", "scenario", "task", "difference", "low", "high")
 
 
@@ -61,7 +63,8 @@ def by_view(
                 draws = resampled.over(scenarios, model, forecast, metric)
                 if over is not None:
                     draws = draws / resampled.over(scenarios, over, forecast, metric)
-                low, high = (float(bound) for bound in interval(draws))
+                models = (model,) if over is None else (model, over)
+                low, high = (float(bound) for bound in resampled.interval(draws, *models))
                 about = {"model": model, "forecast": forecast, "seeds": resampled.results.seed_count(model)}
                 rows.append(
                     about | {"view": view, "metric": metric, "value": float(draws[0]), "low": low, "high": high}
@@ -103,7 +106,7 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        if math.isnan(self.adjusted_p) or self.adjusted_p >= 1 - LEVEL:
+        if math.isnan(self.adjusted_p) or self.adjusted_p >= ALPHA:
             return "tie"
         return "win" if self.difference < 0 else "loss"
 
@@ -139,14 +142,14 @@ def aim_markdown(resampled: Resampled, best: str, aim: AimSection, titles: Mappi
     lines = []
     for metric, forecast in AIMED.items():
         draws = resampled.values[best, forecast, metric][:, -1, -1]
-        wanted, (low, high) = getattr(aim, metric), interval(draws)
+        wanted, (low, high) = getattr(aim, metric), resampled.interval(draws, best)
         reached = "yes" if draws[0] <= wanted else "no"
         lines.append([f"{metric.upper()} at most {wanted:.3f}", f"{draws[0]:.4f}", f"{low:.4f} .. {high:.4f}", reached])
         for other, share in aim.ahead.items():
             if (other, forecast, metric) not in resampled.values:
                 continue
             less = draws / resampled.values[other, forecast, metric][:, -1, -1] - 1
-            low, high = interval(less)
+            low, high = resampled.interval(less, best, other)
             reached = "yes" if less[0] <= -share and high < 0 else "no"
             against = f"{metric.upper()} {share:.0%} below {titles.get(other, other)}" if share else ""
             what = against or f"{metric.upper()} below {titles.get(other, other)}"
