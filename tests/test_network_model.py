@@ -34,5 +34,8 @@ def test_small_models_scale_and_large_ones_are_bound_by_bytes() -> None:
     assert rows_per_s(large, NETWORK, workers=40, gradients="bf16") == pytest.approx(2 * ddp, rel=0.1)
     assert rows_per_s(large, NETWORK, workers=40, period=64) > 8 * ddp
     # One server's link carries one update per model's worth of bytes.
-    one = asynchronous_rows_per_s(large, NETWORK, workers=40, servers=1)
+    one = asynchronous_rows_per_s(large, NETWORK, workers=40, servers=1, update_s_per_parameter=0.6e-9)
     assert one == pytest.approx(256 * 1.25e9 / (4 * 384e6))
+    # Or one optimizer step, where that takes longer.
+    one = asynchronous_rows_per_s(large, NETWORK, workers=40, servers=1, update_s_per_parameter=5e-9)
+    assert one == pytest.approx(256 / (5e-9 * 384e6))

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from benchmarks.train.bmm_twin import bmm_twin
-from benchmarks.train.measure import FORWARD_BACKWARD, matmul_rate, resident_bytes, useful_flops
+from benchmarks.train.bmm_twin import BmmUnit, bmm_twin
+from benchmarks.train.measure import FORWARD_BACKWARD, resident_bytes, useful_flops
 from benchmarks.train.world import paper_config, paper_spec
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.zoo.m2m import M2M
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--form", choices=["fast", "bmm"], required=True)
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--rate", type=float, required=True, help="of a large product here, operations per second")
     parser.add_argument("--limit", type=int, help="rows scored with the twin, which takes a minute for a few thousand")
     parser.add_argument("--window", type=int, default=PredictConfig().batch_size, help="rows in memory at a time")
     arguments = parser.parse_args()
@@ -47,9 +48,12 @@ def main() -> None:
         useful_flops(fast.body, some.select(rows)) / FORWARD_BACKWARD
         for rows in torch.split(knowledge_order(some), ROWS_AT_A_TIME)
     )
-    rate = matmul_rate(torch.bfloat16 if arguments.bf16 else torch.float32)
     if arguments.form == "bmm":
-        forecaster, source = ModelForecaster(bmm_twin(fast), forecaster.precision), replace(source, batch_size=256)
+        twin = bmm_twin(fast)
+        for part in twin.modules():
+            if arguments.bf16 and isinstance(part, BmmUnit):
+                part.bfloat16()  # as ours: autocast would round them for every batch anew
+        forecaster, source = ModelForecaster(twin, forecaster.precision), replace(source, batch_size=256)
     point = PointRule(tasks={task: TaskRule(threshold=0.5, scale=1.0) for task in spec.task_names})
     rules = ForecastRules(point=point, smape=point)
     start, cpu, rows = time.perf_counter(), time.process_time(), 0
@@ -78,7 +82,7 @@ def main() -> None:
                 "cpu_s": cpu,
                 "wall_s": time.perf_counter() - start,
                 "peak_rss_mib": resident_bytes(peak=True) / 2**20,
-                "roofline_fraction": flops / len(some) * rows / cpu / rate,
+                "roofline_fraction": flops / len(some) * rows / cpu / arguments.rate,
                 "largest_change": float(change),
             }
         )

@@ -20,6 +20,8 @@ MACHINES, CORES, ROWS_PER_STEP = 40, 15, 256
 NETWORK = Network(latency_s=50e-6, bytes_per_s=10e9 / 8)
 """TCP between two machines of a data centre, a 10 Gbit/s link each."""
 SERVERS = 10
+UPDATE_S_PER_PARAMETER = 1.9e-9
+"""Of one core, bound by memory (benchmarks/training.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,5 +97,7 @@ def _ways(load: Workload) -> dict[str, Callable[[int], float]]:
         "DDP, bf16 gradients": lambda workers: rows_per_s(load, NETWORK, workers=workers, gradients="bf16"),
         "local SGD, every 8 steps": lambda workers: rows_per_s(load, NETWORK, workers=workers, period=8),
         "local SGD, every 64 steps": lambda workers: rows_per_s(load, NETWORK, workers=workers, period=64),
-        "async": lambda workers: asynchronous_rows_per_s(load, NETWORK, workers=workers, servers=SERVERS),
+        "async": lambda workers: asynchronous_rows_per_s(
+            load, NETWORK, workers=workers, servers=SERVERS, update_s_per_parameter=UPDATE_S_PER_PARAMETER
+        ),
     }

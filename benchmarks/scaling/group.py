@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import ray
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
+from torch import Tensor, nn
 
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
@@ -22,8 +22,9 @@ from training.config import ReaderConfig, TrainConfig
 from training.dataset import label_statistics, open_split
 from training.loop import EpochLosses, Event, Loop, task_weights
 from training.published import read_spec
-from training.readers.base import Progress, Reader
+from training.readers.base import Reader
 from training.readers.registry import open_reader
+from training.step import Update
 from training.sync.base import total
 from training.sync.registry import make_synchronizer
 
@@ -58,19 +59,16 @@ class Outcome:
     """The largest of any update, where training was asynchronous."""
 
 
-@dataclass(kw_only=True)
-class Sleepy:
-    """A reader that sleeps before each batch in proportion to what the last one cost to compute."""
+class SlowLoop(Loop):
+    """Sleeps before it hands over a gradient, in proportion to what that took to compute: meanwhile its weights age."""
 
-    reader: Reader
-    factor: float
+    factor = 0.0
 
-    def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
+    def _gradient(self, module: nn.Module, batch: Batch | None, scale: float, update: Update | None) -> float:
         started = time.thread_time()
-        for item in self.reader.epoch(epoch, progress):
-            time.sleep(self.factor * (time.thread_time() - started))
-            started = time.thread_time()
-            yield item
+        loss = super()._gradient(module, batch, scale, update)
+        time.sleep(self.factor * (time.thread_time() - started))
+        return loss
 
 
 @dataclass(kw_only=True)
@@ -149,17 +147,18 @@ def _train(rank: int, group: Group) -> Outcome | None:
 
     clock = Clock()
     statistics = label_statistics(open_split(group.dataset, "train"), spec)
-    loop = Loop(
+    loop = SlowLoop(
         model=model,
         loss=JointLoss(model, group.train.loss, weights=task_weights(spec, group.train), statistics=statistics),
         spec=spec,
         config=group.train,
-        train=Sleepy(reader=reader("train"), factor=group.sleep[rank]) if group.sleep else reader("train"),
+        train=reader("train"),
         validation=reader("validation"),
         save=lambda snapshot: None,
         tell=clock.tell,
         sync=sync,
     )
+    loop.factor = group.sleep[rank] if group.sleep else 0.0
     if group.workers > 1:
         dist.barrier()
     clock.began = time.perf_counter()

@@ -61,12 +61,17 @@ def rows_per_s(
     return workers * workload.rows_per_step / step
 
 
-def asynchronous_rows_per_s(workload: Workload, network: Network, *, workers: int, servers: int) -> float:
-    """Rows per second with parameter servers: every update pulls and pushes all weights, and shares the servers' links.
+def asynchronous_rows_per_s(
+    workload: Workload, network: Network, *, workers: int, servers: int, update_s_per_parameter: float
+) -> float:
+    """Rows per second with parameter servers: every update pulls and pushes all weights, shares the servers' links, and
+    takes each server an optimizer step over its part of the parameters. ``train.staleness`` is at least the number of
+    workers: with less, some wait.
 
     A worker's own link binds before the servers' do unless there are fewer servers than workers.
     """
     size = workload.parameters * BYTES["fp32"]
     alone = workload.step_s + 2 * (network.latency_s + size / network.bytes_per_s)
-    updates = min(workers / alone, servers * network.bytes_per_s / size)
+    updated = servers / (workload.parameters * update_s_per_parameter)
+    updates = min(workers / alone, servers * network.bytes_per_s / size, updated)
     return updates * workload.rows_per_step

@@ -57,6 +57,33 @@ def test_task_by_task_gives_the_gradients_of_one_pass(fields: dict[str, object])
         torch.testing.assert_close(actual, expected[name], rtol=1e-9, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_gradients_in_bf16_are_fp32_numbers_near_the_exact_ones(shared: bool) -> None:
+    torch.manual_seed(0)
+    model = build_model(SMALL.model_copy(update={"share_meta_across_tasks": shared}), SPEC)
+    assert isinstance(model.body, M2M)
+    batch, joint = make_batch(SPEC, 60), paper_loss(model, WEIGHTS)
+    joint(model(batch), batch).backward()
+    exact = gradients(model)
+    model.zero_grad()
+    rounded: dict[nn.Parameter, Tensor] = {}
+
+    def keep(parameters: list[nn.Parameter]) -> None:
+        rounded.update({parameter: parameter.grad.clone() for parameter in parameters})
+
+    def loss(views: Tensor, tasks: slice) -> Tensor:
+        return joint(model.output(views, batch.history, tasks), batch, tasks)
+
+    backward_by_task(model.body, batch, loss, keep, bf16=True)
+    found = {name: rounded.get(parameter, parameter.grad) for name, parameter in model.named_parameters()}
+    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+    difference, size = (
+        torch.cat([part.flatten() for part in parts]).norm()
+        for parts in ([found[name] - exact[name] for name in exact], exact.values())
+    )
+    assert 0 < difference < 0.2 * size
+
+
 @pytest.mark.parametrize("chunk", [7, 1 << 16])
 def test_the_optimizer_is_l2_then_clipping_then_adam(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer, "CHUNK", chunk)
