@@ -58,8 +58,8 @@ class TrainConfig(StrictConfig):
     sync_period: int = Field(default=8, ge=1)
     """Steps between averages of the weights (``local_sgd``)."""
     staleness: int = Field(default=16, ge=0)
-    """Updates that the weights may get between a gradient's pull and its own update (``async``). With less than the number
-    of workers some of them wait."""
+    """Updates that the weights may get between a gradient's pull and its own update (``async``). With less than
+    the number of workers some of them wait."""
     parameter_servers: int = Field(default=1, ge=1)
     """Actors that hold the weights (``async``); each takes a core's time to update its share."""
 

@@ -1,7 +1,8 @@
 """Throughput of four workers of which one is four times slower, by way to synchronise.
 
 Every worker sleeps 15 times as long as its gradients take the CPU, the slow one 63 times, before it hands them over: so
-four workers fit on less than a core, and what else the machine does hardly counts. Rows/s of the second epoch. Last line: one JSON object.
+four workers fit on less than a core, and what else the machine does hardly counts. Rows/s of the second epoch. Last
+line: one JSON object.
 """
 
 import argparse
