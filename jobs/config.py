@@ -30,7 +30,7 @@ class RunSection(StrictConfig):
     """Folder or URI of the raw tables, as Spark reads it; default ``<out>/raw``."""
 
     exhibits: tuple[Path, ...] = ()
-    """Folders of studies (``make exhibits``) that the report shows, if they are there."""
+    """Folders of studies (``make exhibits``), or single pages, that the report shows, if they are there."""
 
     @field_validator("out")
     @classmethod

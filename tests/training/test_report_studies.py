@@ -33,6 +33,17 @@ def test_a_page_is_self_contained_and_below_the_report_s_headings(tmp_path: Path
     assert "3 of 6 cells, all." in page.html
 
 
+def test_pages_beside_it_that_it_links_to_are_folded_in(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# A study\n\n[cells](table4.md) [elsewhere](../other.md) [none](none.md)\n")
+    (tmp_path / "table4.md").write_text("# Cells & all\n\n## Scenario a\n\nM2M\n")
+    (tmp_path.parent / "other.md").write_text("# Other\n\nOther\n")
+    (page,) = study_pages([tmp_path])
+    assert page.html.count("<details>") == 1
+    assert "<summary>Cells &amp; all</summary><h3>Scenario a</h3>" in page.html
+    (alone,) = study_pages([tmp_path / "table4.md"])
+    assert (alone.title, "<details>" in alone.html) == ("Cells & all", False)
+
+
 def test_a_folder_without_exhibits_is_passed_over_and_a_missing_picture_named(tmp_path: Path) -> None:
     assert study_pages([tmp_path, tmp_path / "none"]) == []
     (tmp_path / "README.md").write_text(PAGE)

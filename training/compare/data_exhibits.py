@@ -73,9 +73,21 @@ def data_markdown(folder: Path) -> list[str]:
         "Eligible samples; of each task the share whose label is 0.",
         markdown(heads, lines),
         "## Correlations between scenarios (Table 1)",
-        f"Of labels in the test period, over samples of an advertiser and day; numbers in [{TABLE1}]({TABLE1}).",
+        f"Of labels in the test period, samples of one advertiser and day, raw / log; also in [{TABLE1}]({TABLE1}).",
+        _correlations_markdown(_read(folder / TABLE1)),
         f"![correlations between scenarios]({PICTURE})",
     ]
+
+
+def _correlations_markdown(pairs: Sequence[dict[str, str]]) -> str:
+    """A line per pair of scenarios, a column per task."""
+    tasks = tuple(dict.fromkeys(pair["task"] for pair in pairs))
+    found = {(pair["scenario_a"], pair["scenario_b"], pair["task"]): pair for pair in pairs}
+    lines = []
+    for a, b in dict.fromkeys((pair["scenario_a"], pair["scenario_b"]) for pair in pairs):
+        cells = [f"{float(found[a, b, t]['raw']):.2f} / {float(found[a, b, t]['log']):.2f}" for t in tasks]
+        lines.append((f"{b}, {a}", *cells))
+    return markdown(("scenarios", *tasks), lines)
 
 
 def _eligible(folder: Folder, entries: Sequence[FileEntry], labels: Sequence[str]) -> pa.Table:

@@ -102,7 +102,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     if curves := _curves(study, resampled["all"]):
         for metric in AIMED:
             (folder / f"sensitivity_{metric}.svg").write_text(
-                sensitivity(curves[metric], metric=metric, current=_current(study))
+                sensitivity(curves[metric], metric=metric, current=_current(study), completeness=results.completeness)
             )
             page.append(f"![sensitivity of {metric.upper()}](sensitivity_{metric}.svg)")
     if told := list(calibration(results)):

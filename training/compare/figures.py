@@ -38,11 +38,16 @@ def overall_errors(
             axis.set_xlim(0.98 * ends.min(), 1.06 * ends.max())
             axis.set_xlabel(f"{metric.upper()}, {kind} forecast")
             axis.grid(visible=False, axis="y")
+        figure.supxlabel(resampled.results.completeness, fontsize=8, color="#8a94a3")
         return to_svg(figure)
 
 
 def sensitivity(
-    curves: Mapping[str, Sequence[tuple[float, float, float, float]]], *, metric: str, current: Mapping[str, float]
+    curves: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    *,
+    metric: str,
+    current: Mapping[str, float],
+    completeness: str,
 ) -> str:
     """Figure 6: per hyperparameter, (value, metric, low, high) points; ``current`` marks the preset's value."""
     with matplotlib.rc_context(STYLE):
@@ -55,4 +60,5 @@ def sensitivity(
             axis.set_xticks(values, [f"{value:g}" for value in values])
             axis.set_xlabel(name)
             axis.set_ylabel(metric.upper())
+        figure.supxlabel(completeness, fontsize=8, color="#8a94a3")
         return to_svg(figure)

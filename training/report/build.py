@@ -59,7 +59,7 @@ class ReportInputs:
     """Folder of predicted days, ``dt=`` folders; it may not exist yet."""
     shuffle: ShuffleCost | None
     exhibits: tuple[Path, ...] = ()
-    """Folders of studies' exhibits."""
+    """Folders of studies' exhibits, or single pages."""
 
 
 def build_report(inputs: ReportInputs, out: str) -> str:

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -22,38 +23,49 @@ class StudyPage:
     html: str
 
 
-def study_pages(folders: Sequence[Path]) -> list[StudyPage]:
-    """The exhibits of each folder that has some.
+def study_pages(places: Sequence[Path]) -> list[StudyPage]:
+    """The exhibits of each folder that has some, or a single page; pages beside it that it links to are folded into it.
 
     Raises:
         UserError: a page shows a picture that is not in its folder.
     """
-    return [_page(folder) for folder in folders if (folder / PAGE).exists()]
+    files = [place if place.suffix == ".md" else place / PAGE for place in places]
+    return [_page(file) for file in files if file.exists()]
 
 
-def _page(folder: Path) -> StudyPage:
+def _page(file: Path) -> StudyPage:
+    title, html, beside = _render(file)
+    for other in beside:
+        name, inner, _ = _render(other)
+        html += f"<details><summary>{escape(name)}</summary>{inner}</details>"
+    return StudyPage(title=title, html=html)
+
+
+def _render(file: Path) -> tuple[str, str, list[Path]]:
+    """Title, HTML of the rest, and the pages of the same folder that it links to."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    title, _, body = (folder / PAGE).read_text().partition("\n")
-    tokens = markdown.parse(body)
+    title, _, body = file.read_text().partition("\n")
+    tokens, beside = markdown.parse(body), []
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{int(token.tag[1:]) + 1}"  # below the report's own
+        for child in token.children or ():
+            if child.type == "image":
+                _embed(child, file)
+            elif child.type == "link_open":
+                beside.append(file.parent / unquote(str(child.attrs["href"])))
         # Links to files beside the page lead nowhere from the report.
         token.children = [
             child for child in token.children or () if child.type not in ("link_open", "link_close")
         ] or token.children
-        for child in token.children or ():
-            if child.type == "image":
-                _embed(child, folder)
     html = markdown.renderer.render(tokens, markdown.options, {})
     tables = re.sub(r"<table>(.*?)</table>", r'<div class="wide"><table>\1</table></div>', html, flags=re.DOTALL)
-    return StudyPage(title=title.removeprefix("# "), html=tables)
+    pages = [path for path in beside if path.suffix == ".md" and path.parent == file.parent and path.exists()]
+    return title.removeprefix("# "), tables, pages
 
 
-def _embed(image: Token, folder: Path) -> None:
-    path = folder / unquote(str(image.attrs["src"]))
+def _embed(image: Token, file: Path) -> None:
+    path = file.parent / unquote(str(image.attrs["src"]))
     if path.suffix not in PICTURE_TYPES or not path.exists():
-        raise UserError(
-            f"{folder / PAGE} must show pictures of its folder, SVG or PNG, however: {path}; run make exhibits"
-        )
+        raise UserError(f"{file} must show pictures of its folder, SVG or PNG, however: {path}; run make exhibits")
     image.attrs["src"] = f"data:{PICTURE_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
