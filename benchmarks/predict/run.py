@@ -62,7 +62,7 @@ def measure(folder: Path, options: str, rates: Mapping[bool, float]) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=65_536, help="of each of the two files")
+    parser.add_argument("--rows", type=int, default=65_536, help="of each of the two files, 2,048 at least")
     rows = parser.parse_args().rows
     windows = f"{VARIANTS['fast shared bf16']} --window {rows // 4}"
     measured = {}

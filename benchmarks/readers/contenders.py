@@ -1,4 +1,4 @@
-"""Everything that is compared: each opens a dataset's train split and yields batches of one epoch, shuffled."""
+"""Everything that is compared: each opens a dataset's train split and yields batches of an epoch, shuffled."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,13 +49,15 @@ def _hf_stream(files: SplitFiles, spec: DatasetSpec) -> Any:
 
 
 def in_memory(location: str, spec: DatasetSpec, batch_size: int) -> Iterator[Batch]:
-    """All rows as tensors, a random permutation, a gather per batch: the most that any reader could reach."""
+    """All rows as tensors, epoch after epoch a random permutation and a gather per batch: the most that any reader could
+    reach."""
     reader = our_reader("parquet")
     rows = Batch.concatenate(list(reader(location, spec, batch_size)))
     yield rows.select(slice(0, 0))  # loading ends here
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    for chosen in torch.split(order, batch_size):
-        yield rows.select(chosen)
+    random = torch.Generator().manual_seed(0)
+    while True:
+        for chosen in torch.split(torch.randperm(len(rows), generator=random), batch_size):
+            yield rows.select(chosen)
 
 
 CONTENDERS: dict[str, Callable[[str, DatasetSpec, int], Iterator[Batch]]] = {
