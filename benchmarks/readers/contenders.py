@@ -49,7 +49,7 @@ def _hf_stream(files: SplitFiles, spec: DatasetSpec) -> Any:
 
 
 def in_memory(location: str, spec: DatasetSpec, batch_size: int) -> Iterator[Batch]:
-    """All rows as tensors, each epoch a random permutation and a gather per batch: the most that a reader could reach."""
+    """All rows as tensors, each epoch a permutation and a gather per batch: the most that a reader could reach."""
     reader = our_reader("parquet")
     rows = Batch.concatenate(list(reader(location, spec, batch_size)))
     yield rows.select(slice(0, 0))  # loading ends here
