@@ -9,10 +9,10 @@ from m2m_model.contracts.errors import UserError
 from training.compare.intervals import (
     NEIGHBOURS,
     Draws,
+    Freedom,
     Resamples,
     bootstrap_weights,
     compare,
-    freedom,
     holm,
     interval,
     macro,
@@ -132,7 +132,7 @@ def test_intervals_cover_the_true_difference() -> None:
             pair.append(cell)
         draws = Resamples.draw(random, resamples=300, weeks=4)
         values = [resampled_metric([cell], "point", "nmae", draws, random) for cell in pair]
-        widened = freedom(weeks=[4], seeds=[]).widened(values[0] - values[1], draws.layout)
+        widened = Freedom.of(weeks=[4], seeds=[]).widened(values[0] - values[1], draws.layout)
         _, low, high, _ = compare(widened)
         excluded += not low[0, 0] <= 0 <= high[0, 0]
     assert excluded <= 6  # of 60; 95 % intervals are expected to miss 3, product weights make them wider
@@ -174,7 +174,7 @@ def test_intervals_of_few_weeks_that_share_label_days_cover_the_truth(weeks: lis
             days = random.normal(size=7 * count + 6)
             errors = np.array([rows_of_day @ days[7 * week : 7 * week + 13] for week in range(count)])
             periods.append(layout.weights(random, "weeks", count, correlation=NEIGHBOURS) @ errors / count)
-        draws = freedom(weeks=weeks, seeds=[]).widened(np.mean(periods, axis=0), layout)
+        draws = Freedom.of(weeks=weeks, seeds=[]).widened(np.mean(periods, axis=0), layout)
         low, high = interval(draws)
         covered += low <= 0 <= high
     assert 0.91 < covered / worlds < 0.985
@@ -185,7 +185,7 @@ def test_how_wide_is_satterthwaites() -> None:
     random, layout = np.random.default_rng(3), Draws(joint=3, part=40_000)
     parts = [np.zeros(40_000), *random.normal(size=(2, 40_000))]
     draws = np.concatenate([[5.0, 6.0, 4.0], *parts])
-    widened = freedom(weeks=[4], seeds=[5]).widened(draws, layout)
+    widened = Freedom.of(weeks=[4], seeds=[5]).widened(draws, layout)
     ratio = student_t.ppf(0.975, 4 / (1 / 3 + 1 / 4)) / norm.ppf(0.975)
     np.testing.assert_allclose(widened, [5, 5 + ratio, 5 - ratio], rtol=0.01)
 

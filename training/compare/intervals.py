@@ -98,6 +98,13 @@ class Freedom:
     weeks: float
     seeds: float
 
+    @classmethod
+    def of(cls, *, weeks: Sequence[int], seeds: Sequence[int]) -> "Freedom":
+        """``weeks`` of each period, ``seeds`` of a model in each, of a pair those of the one with fewer; none: no noise
+        of theirs is known."""
+        of_weeks, of_seeds = (sum(count - 1 for count in counts) for counts in (weeks, seeds))
+        return cls(groups=GROUPS - 1, weeks=max(1, of_weeks), seeds=of_seeds or np.inf)
+
     def widened(
         self, draws: Float[np.ndarray, "R *S"], layout: Draws, *, level: float = LEVEL
     ) -> Float[np.ndarray, "J *S"]:
@@ -160,12 +167,6 @@ class Resamples:
         by_week = np.einsum("rg,...gwsm->r...wsm", self.groups, sums, optimize=True)
         weighted: Float[np.ndarray, "R *K S M"] = np.einsum("rw,r...wsm->r...sm", self.weeks, by_week, optimize=True)
         return weighted
-
-
-def freedom(*, weeks: Sequence[int], seeds: Sequence[int]) -> Freedom:
-    """Of the weeks of each period, and of the seeds in each of a model (of a pair, of the one with fewer)."""
-    of_seeds = sum(count - 1 for count in seeds)
-    return Freedom(groups=GROUPS - 1, weeks=max(1, sum(count - 1 for count in weeks)), seeds=of_seeds or np.inf)
 
 
 def resampled_metric(

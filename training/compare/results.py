@@ -17,9 +17,9 @@ from m2m_model.contracts.errors import UserError
 from training.compare.intervals import (
     METRICS,
     Comparison,
+    Freedom,
     Resamples,
     compare,
-    freedom,
     interval,
     macro,
     resampled_metric,
@@ -209,7 +209,7 @@ class Resampled:
         seeds = [[len(self.results.seeds(model, period)) for period in self.draws] for model in models]
         weeks = [of_period.weeks.shape[1] for of_period in self.draws.values()]
         several = [counts for counts in seeds if max(counts) > 1]
-        return freedom(weeks=weeks, seeds=min(several, key=sum, default=[])).widened(draws, layout)
+        return Freedom.of(weeks=weeks, seeds=min(several, key=sum, default=[])).widened(draws, layout)
 
     def interval(self, draws: Float[np.ndarray, "R *S"], *models: str) -> Float[np.ndarray, "2 *S"]:
         """See :meth:`widened`."""

@@ -12,7 +12,7 @@ import numpy as np
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import Folder, Manifest, read_manifest
 from training.checkpoint import LoadedModel
-from training.compare.intervals import Resamples, compare, freedom, macro, resampled_metric
+from training.compare.intervals import Freedom, Resamples, compare, macro, resampled_metric
 from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import SUMS, CellSums
 from training.config import PredictConfig
@@ -107,7 +107,7 @@ def judge(candidate: CellSums, promoted: CellSums, config: RegistryConfig, *, or
     values = [
         macro(resampled_metric([cell], forecast, config.metric, resamples, random)) for cell in (candidate, promoted)
     ]
-    draws = freedom(weeks=[candidate.weeks], seeds=[]).widened(
+    draws = Freedom.of(weeks=[candidate.weeks], seeds=[]).widened(
         values[0] - values[1], resamples.layout, level=config.level
     )
     difference, low, high, _ = (cells[-1, -1] for cells in compare(draws, level=config.level))
