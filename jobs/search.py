@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = Study.read(arguments.config, tuple(arguments.overrides))
     if (section := study.search) is None:
         raise UserError(f"{arguments.config} has no [search]: nothing to do")
+    if other := study.study.search_of:
+        raise UserError(f"{arguments.config} has the settings of the search of {other}: run that study's search")
     if arguments.model:
         _trials(study, section, arguments.model)
         return 0

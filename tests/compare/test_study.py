@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import search
 from jobs.compare import DATASET_SETTINGS, build_study_dataset, cell_job, check_settings, dataset_settings
 from jobs.config import RunConfig
 from m2m_model.contracts.errors import UserError
@@ -173,7 +174,35 @@ def test_a_study_has_the_periods_and_the_search_of_its_base(study: Study, tmp_pa
     assert str(moved.periods["late"].test[1]) == "2017-10-20"
 
     other.write_text(other.read_text() + STUDY[STUDY.index("[periods.late") : STUDY.index("[contenders")])
-    with pytest.raises(UserError, match=r"has the \[periods\] of its base"):
+    with pytest.raises(UserError, match=r"has the \[periods\] of .*study.toml"):
+        Study.read(other)
+
+
+def test_a_study_of_other_data_has_the_settings_that_a_search_chose(tmp_path: Path) -> None:
+    text = STUDY[: STUDY.index("[contenders")].format(folder=tmp_path)
+    searching = text + (
+        f'[search]\ntrials = 1\nperiod = "late"\nresults = "{tmp_path}/search"\n'
+        '[search.model]\n"model.view_dim" = { choices = [4, 8] }\n[contenders.m2m]\n'
+    )
+    (tmp_path / "searching.toml").write_text(searching)
+    other = tmp_path / "other.toml"
+    named = text.replace("[study]", f'[study]\nsearch_of = "{tmp_path}/searching.toml"').replace("late", "later")
+    other.write_text(named + "[contenders.m2m]\n")
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search/m2m.csv").write_text("trial,model.view_dim,nmae,smape\n0,8,0.5,0.6\n")
+    study = Study.read(other)
+    assert "model.view_dim=8" in study.overrides(CellKey(model="m2m", period="later", seed=study.study.seeds[0]))
+    assert study.seen_by_the_search == ()
+
+    ablations = tmp_path / "ablations.toml"
+    without_periods = named[: named.index("[periods")].replace("search_of", "base").replace("searching", "other")
+    ablations.write_text(without_periods + "[contenders.m2m]\n")
+    assert Study.read(ablations).seen_by_the_search == ()
+    with pytest.raises(UserError, match="has the settings of the search of"):
+        search.main(["--config", str(ablations)])
+
+    other.write_text(other.read_text() + searching[searching.index("[search]") : searching.index("[contenders")])
+    with pytest.raises(UserError, match=r"has the \[search\] of"):
         Study.read(other)
 
 

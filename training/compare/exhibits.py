@@ -138,6 +138,10 @@ def _cautions(study: Study, results: Results) -> list[str]:
             "Settings were chosen by trials whose training and validation days reach into the test of "
             f"{', '.join(seen)}: as many for all contenders, but not out of sample there."
         )
+    if other := study.study.search_of:
+        said.append(
+            f"Settings are those that the search of {other} chose, for every contender; none was searched here."
+        )
     said += study.study.notes
     if results.incomplete:
         missing = ", ".join(study.titles[name] for name in results.incomplete)

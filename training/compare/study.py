@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -71,6 +71,9 @@ class StudySection(StrictConfig):
     name: str
     base: Path | None = None
     """The TOML file of another study, whose ``[periods]`` and ``[search]`` are this one's too."""
+    search_of: Path | None = None
+    """The TOML file of a study of other data, whose ``[search]`` chose the settings of this one's contenders too: on
+    this study's own data nothing is searched."""
     run: Path
     """The TOML file of the run that every contender starts from."""
     results: Path
@@ -106,7 +109,9 @@ class Study(StrictConfig):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        periods = [self.study.design_period, *([self.search.period] if self.search else [])]
+        periods = [self.study.design_period]
+        if self.search is not None and self.study.search_of is None:
+            periods.append(self.search.period)
         contenders = [self.study.best, *(self.aim.ahead if self.aim else ())]
         for names, known in ((contenders, set(self.contenders)), (periods, set(self.periods))):
             if unknown := [name for name in names if name not in known]:
@@ -115,17 +120,7 @@ class Study(StrictConfig):
 
     @classmethod
     def read(cls, path: Path, overrides: tuple[str, ...] = ()) -> Self:
-        table = read_toml(path)
-        if base := table.get("study", {}).get("base"):
-            if own := [section for section in OF_THE_BASE if section in table]:
-                raise UserError(f"{path} has [{own[0]}], however: it has the [{own[0]}] of its base, {base}")
-            of_the_base = [override for override in overrides if override.split(".")[0] in OF_THE_BASE]
-            shared = read_toml(Path(base), of_the_base)
-            table = read_toml(path, [override for override in overrides if override not in of_the_base])
-            table |= {section: shared[section] for section in OF_THE_BASE if section in shared}
-        else:
-            table = read_toml(path, overrides)
-        return parse(cls, table, source=str(path))
+        return parse(cls, _read(path, overrides), source=str(path))
 
     def planned(self) -> tuple[CellKey, ...]:
         """All cells, period by period, the first seed of every model before the second of any."""
@@ -192,7 +187,7 @@ class Study(StrictConfig):
     @property
     def seen_by_the_search(self) -> tuple[str, ...]:
         """Periods with test days among those that the search's trials were trained or judged on."""
-        if self.search is None:
+        if self.search is None or self.study.search_of is not None:
             return ()
         searched = self.periods[self.search.period]
         first, last = searched.train[0], searched.validation[1]
@@ -206,3 +201,29 @@ class Study(StrictConfig):
     @property
     def titles(self) -> Mapping[str, str]:
         return {name: contender.title or name.replace("_", " ") for name, contender in self.contenders.items()}
+
+
+def _read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The study's table with the sections that are another's; overrides of these go to the other.
+
+    Raises:
+        UserError: it has one of these sections itself.
+    """
+    table = read_toml(path)
+    header = table.get("study", {})
+    sources: dict[str, str] = {}
+    if "base" in header:
+        sources |= dict.fromkeys(OF_THE_BASE, header["base"])
+    if "search_of" in header:
+        sources["search"] = header["search_of"]
+    if own := [section for section in sources if section in table]:
+        raise UserError(f"{path} has [{own[0]}], however: it has the [{own[0]}] of {sources[own[0]]}")
+    for_others = [override for override in overrides if override.split(".")[0] in sources]
+    table = read_toml(path, [override for override in overrides if override not in for_others])
+    for section, source in sources.items():
+        other = _read(Path(source), tuple(o for o in for_others if o.split(".")[0] == section))
+        if section in other:
+            table[section] = other[section]
+            if section == "search" and "search_of" in other["study"]:
+                table["study"]["search_of"] = other["study"]["search_of"]
+    return table
