@@ -9,6 +9,7 @@ from m2m_model.contracts.store import below
 from training.checkpoint import load_model
 from training.cluster import connected
 from training.predict import predict_day
+from training.preflight import warn_of_slow_precision
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
     model = load_model(arguments.model or config.forecasting_model().location)
     out = below(arguments.out or config.run.path("predictions"), f"dt={arguments.date}")
+    warn_of_slow_precision(config.predict.precision, setting="predict.precision")
     with connected(cluster):
         manifest = predict_day(
             model,

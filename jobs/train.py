@@ -14,6 +14,7 @@ from training.cluster import connected
 from training.dataset import label_statistics, open_split
 from training.evaluate import fit_forecast_rules
 from training.loop import Snapshot
+from training.preflight import warn_of_slow_precision
 from training.published import parquet_files, read_spec
 from training.ray_train import TrainJob, train
 from training.report.plots import training_curves
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     size = parameter_count(build_model(config.model, spec))
     print(f"model {config.model.name}: {size:,} parameters", flush=True)
+    warn_of_slow_precision(config.train.precision, setting="train.precision")
     with connected(cluster):
         snapshot = train(job, resume=arguments.resume, rows=_rows(manifest, "train"))
         module = build_model(config.model, spec)

@@ -18,7 +18,7 @@ from training.cluster import connected
 from training.config import ClusterConfig, PredictConfig
 from training.evaluate import evaluate, fit_forecast_rules
 from training.metrics import MetricSums
-from training.preflight import check_resources
+from training.preflight import check_resources, warn_of_slow_precision
 from training.progress import Display
 from training.published import parquet_files
 from training.scoring import Collect, ModelForecaster, Predict, Scored, Source, knowledge_order, map_files
@@ -180,3 +180,13 @@ def test_preflight_says_what_is_missing() -> None:
     with pytest.raises(UserError, match=r"3 training workers of 2 CPU need 6 CPUs.*has 4; 2 missing.*cluster\.workers"):
         check_resources(config, {"CPU": 4.0}, workers=3, what="training workers")
     check_resources(config, {"CPU": 6.0}, workers=3, what="training workers")
+
+
+def test_bf16_where_it_is_emulated_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    warn_of_slow_precision("bf16", setting="predict.precision")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    warn_of_slow_precision("fp32", setting="predict.precision")
+    assert not capsys.readouterr().err
+    warn_of_slow_precision("bf16", setting="predict.precision")
+    assert 'set predict.precision = "fp32"' in capsys.readouterr().err

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.compare.data_exhibits import data_markdown
-from training.compare.figures import overall_errors, sensitivity
+from training.compare.figures import overall_errors, reliability, sensitivity
 from training.compare.records import (
     CALIBRATION_COLUMNS,
     PERIOD_COLUMNS,
@@ -107,11 +107,14 @@ def write_exhibits(study: Study, folder: Path) -> Path:
             page.append(f"![sensitivity of {metric.upper()}](sensitivity_{metric}.svg)")
     if told := list(calibration(results)):
         (folder / "calibration.csv").write_text(to_csv(CALIBRATION_COLUMNS, told))
+        figure = reliability(told, titles=study.titles, completeness=results.completeness)
+        (folder / "reliability.svg").write_text(figure)
         page += [
             "## Calibration",
             "Shares of labels below each forecast quantile and at most it, which should have the level between them: "
             "the means over scenarios and tasks, then how many of these cells have it there or within .02.",
             calibration_markdown(told, study.titles),
+            "![reliability of the models' quantiles](reliability.svg)",
         ]
     if unseen := unseen_markdown(results, study.titles):
         page += ["## Advertisers unseen in training", "Macro averages over the cells that they have rows in.", unseen]

@@ -1,6 +1,7 @@
-"""The pictures of a study, as SVG text in the report's style: overall errors with intervals, and sensitivity curves."""
+"""The pictures of a study, as SVG text in the style of reports: errors with intervals, sensitivity, reliability."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,6 +11,8 @@ from training.compare.intervals import METRICS
 from training.compare.results import Resampled
 from training.metrics import Metric
 from training.report.plots import PALETTE, STYLE, to_svg
+
+RELIABILITY_COLUMNS = 4
 
 
 def overall_errors(
@@ -61,4 +64,31 @@ def sensitivity(
             axis.set_xlabel(name)
             axis.set_ylabel(metric.upper())
         figure.supxlabel(completeness, fontsize=8, color="#8a94a3")
+        return to_svg(figure)
+
+
+def reliability(lines: Sequence[Mapping[str, Any]], *, titles: Mapping[str, str], completeness: str) -> str:
+    """Per model, over the levels of its quantiles: bars from the share of labels below the quantile to that at most it,
+    the means over scenarios and tasks. A calibrated distribution's bars cross the diagonal; zeros make them long.
+
+    ``lines``: of :func:`training.compare.records.calibration`.
+    """
+    models = list(dict.fromkeys(line["model"] for line in lines))
+    columns = min(len(models), RELIABILITY_COLUMNS)
+    with matplotlib.rc_context(STYLE):
+        rows = -(-len(models) // columns)
+        figure = Figure(figsize=(2.6 * columns, 2.5 * rows + 0.6), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+        for model, axis in zip(models, axes, strict=False):
+            own = [line for line in lines if line["model"] == model]
+            axis.plot([0, 1], [0, 1], color="#8a94a3", linewidth=0.9, linestyle=(0, (4, 3)))
+            for level in sorted({line["level"] for line in own}):
+                at_level = [line for line in own if line["level"] == level]
+                below, at_most = (np.mean([line[name] for line in at_level]) for name in ("below", "at_most"))
+                axis.plot([level, level], [below, at_most], color=PALETTE[0], linewidth=3, solid_capstyle="butt")
+            axis.set_title(titles.get(model, model), fontsize=9)
+        for axis in axes:
+            axis.set_visible(False)
+        figure.supylabel("share of labels below .. at most the quantile", fontsize=9)
+        figure.supxlabel(f"level of the quantile\n{completeness}", fontsize=8, color="#8a94a3")
         return to_svg(figure)
