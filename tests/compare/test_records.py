@@ -7,6 +7,7 @@ import pytest
 
 from m2m_model.contracts.schema import QUANTILES
 from tests.compare.test_intervals import random_cell
+from training.compare.figures import reliability
 from training.compare.records import (
     POOLED,
     by_period,
@@ -66,6 +67,10 @@ def test_calibration_adds_up_over_cells(results: Results) -> None:
     assert {(line["below"], line["at_most"]) for line in told} == {(0.1, 0.2)}
     (*_, last) = calibration_markdown(told, {}).splitlines()
     assert last.endswith(f"| {1 / len(QUANTILES):.0%} |")  # .1 lies between; .05 and .25 do not, by more than .02
+    five = [line | {"model": model} for model in "abcde" for line in told]
+    picture = reliability(five, titles={"e": "The fifth"}, completeness="5 of 6")
+    assert "The fifth" in picture
+    assert "5 of 6" in picture
 
 
 def test_errors_on_unseen_advertisers_are_averaged(results: Results) -> None:
