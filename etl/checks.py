@@ -84,7 +84,9 @@ def fact_problems(name: str, *, raw: RawConfig, scenarios: list[str]) -> tuple[P
     problems = [
         Problem("null_keys", F.col("advertiser_id").isNull(), f"a null {table.advertiser!r}"),
         Problem("null_keys", F.col("day").isNull(), f"a null {table.time!r}"),
-        Problem("dates_out_of_range", outside, f"a day of {table.time!r} outside {range_}"),
+        Problem(
+            "dates_out_of_range", outside, f"a day of {table.time!r} outside {range_} (raw.first_day, raw.last_day)"
+        ),
         Problem("unknown_scenarios", unknown, f"a {table.scenario!r} that no scenario snapshot has"),
     ]
     if table.arrived_at:

@@ -51,6 +51,46 @@ def check_spec_fits(spec: DatasetSpec, config: EtlConfig) -> None:
         )
 
 
+def not_in_force(spec: DatasetSpec, config: EtlConfig) -> list[str]:
+    """What the config says of features, tasks and eligibility otherwise than a frozen spec, by the names of settings.
+
+    The spec decides; the config's changes take effect with the next dataset and the model that is trained on it.
+    """
+    declared: dict[str, object] = {"population.activity": (config.population.table, config.population.activity)}
+    declared["population.min_active_days"] = config.population.min_active_days
+    frozen: dict[str, object] = {"population.activity": (spec.activity.table, spec.activity.expr)}
+    frozen["population.min_active_days"] = spec.activity.min_active_days
+    for sequence, columns in (("behavior", spec.behavior), ("performance", spec.performance)):
+        for name, feature in getattr(config.features, sequence).items():
+            declared[f"features.{sequence}.{name}"] = (
+                feature.table or sequence,
+                feature.expr,
+                feature.scope,
+                feature.dense,
+            )
+        for column in columns:
+            # A feature of every scenario has a column for each, NAME@SCENARIO.
+            name = column.name.partition("@")[0]
+            frozen[f"features.{sequence}.{name}"] = (column.table, column.expr, column.scope, column.dense)
+    for group, attributes in (("profile", spec.profile), ("scenario", spec.scenario_attributes)):
+        for name, attribute in getattr(config.features, group).items():
+            declared[f"features.{group}.{name}"] = (attribute.expr, attribute.kind)
+        frozen |= {f"features.{group}.{attribute.name}": (attribute.expr, attribute.kind) for attribute in attributes}
+    for name, task in config.tasks.items():
+        declared[f"tasks.{name}"] = (task.kind, task.table, task.expr, task.exposure, task.daily_max, task.outcome)
+    for found in spec.tasks:
+        exposure = None if found.exposure is None else found.exposure.expr
+        frozen[f"tasks.{found.name}"] = (
+            found.kind,
+            found.table,
+            found.expr,
+            exposure,
+            found.daily_max,
+            found.outcome,
+        )
+    return [name for name in declared | frozen if declared.get(name) != frozen.get(name)]
+
+
 def check_frozen_spec(spec: DatasetSpec, config: EtlConfig, date: datetime.date) -> None:
     """Check what needs no table: that the spec is of this run, and that the raw calendar reaches back far enough.
 

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from etl.build import build_dataset
 from etl.days import DayStatus, FeatureDays
+from etl.frozen import not_in_force
 from etl.matured import build_labels, labels_complete
 from etl.session import build_session
 from jobs.config import RunConfig, argument_parser, run_job
@@ -61,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     spec = None if arguments.spec is None else DatasetSpec.read(arguments.spec)
     if spec is not None and arguments.labels:
         check_matured(config, spec, arguments.labels)
+    if spec is not None and (changed := not_in_force(spec, config)):
+        print(
+            f"warning: {', '.join(changed)}: spec {spec.feature_fingerprint} has it otherwise and decides; the change "
+            "takes effect with the next dataset and the model that is trained on it",
+            file=sys.stderr,
+        )
     spark = build_session(config.spark, app_name=f"{config.run.name}: build dataset")
     try:
         _run(spark, config, spec, arguments)

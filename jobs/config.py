@@ -19,6 +19,7 @@ from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.locations import Location, RunName
 from m2m_model.contracts.store import MANIFEST, Folder, below, first_line, is_uri, read_manifest, store_failed
 from training.config import TrainingConfig
+from training.nightly.lock import LockedError
 from training.registry.store import PublishedModel, Registry, published_model
 
 
@@ -123,12 +124,15 @@ def argument_parser(description: str | None, *, config: str = "the run's TOML fi
 
 
 def run_job(main: Callable[[], int]) -> int:
-    """Run a job's ``main``; what the user must mend is one line on stderr and exit status 2."""
+    """Run a job's ``main``; what must be mended, or run again, is one line on stderr and a status of its own."""
     try:
         return main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.REFUSED
+    except LockedError as error:
+        print(f"error: {error}: wait for that process, or end it, and run the same command again", file=sys.stderr)
+        return ExitCode.LOCKED
     except OSError as error:
         if error.errno == errno.ENOSPC:
             print("error: the disk is full: free some space and run the same command again", file=sys.stderr)
@@ -136,4 +140,4 @@ def run_job(main: Callable[[], int]) -> int:
             print(f"error: the object store failed ({first_line(error)}): run the same command again", file=sys.stderr)
         else:
             raise
-        return ExitCode.REFUSED
+        return ExitCode.STORE_FAILED

@@ -1,6 +1,6 @@
-"""One night: features, predictions, lists, checks and the report of an as-of day, the separate jobs they are.
+"""One night of an as-of day: model, features, predictions, lists, checks, labels, monitor, report, then the dashboard.
 
-The day whose labels have matured is scored, and the dashboard of all nights is written.
+Each step is the job of that name. Labels and monitor are of the day whose labels have matured by then.
 
 What is complete for the same inputs is left as it is, so that the same command goes on after whatever happened. With
 ``--catch-up``, earlier nights that were missed or failed come first, in order; what fails in one does not stop the

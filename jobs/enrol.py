@@ -23,7 +23,7 @@ from training.experiments.enrolment import check_day, counts, publish_assignment
 from training.experiments.planning import LEAST_RATIO_P, plans, ratio_p
 from training.experiments.publish import DIGITS
 from training.experiments.units import day_units
-from training.nightly.lock import LockedError, locked
+from training.nightly.lock import locked
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,13 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if arguments.plan:
         return day.enrol(publish=False)
-    try:
-        with locked(day.folder):
-            code = day.enrol(publish=True)
-    except LockedError as error:
-        print(f"error: {error}; nothing was done", file=sys.stderr)
-        return ExitCode.LOCKED
-    return code
+    with locked(day.folder):
+        return day.enrol(publish=True)
 
 
 def _parser() -> argparse.ArgumentParser:

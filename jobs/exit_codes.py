@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     ALERT = 4
     """Everything is published, and a check found something to look at."""
     LOCKED = 5
-    """Another process is at work on the same day; nothing was done."""
+    """Another process is at work on the same day, experiment or registry."""
     WORSE = 6
     """The model was not promoted: it is worse than the promoted one."""
     MODEL_FAILED = 10
@@ -34,7 +34,8 @@ class ExitCode(IntEnum):
     MONITOR_FAILED = 17
     DASHBOARD_FAILED = 18
     STORE_FAILED = 19
-    """The disk or the object store failed before the night could say what it did: run the same command again."""
+    """The disk is full or the object store failed, outside the steps of a night, which have statuses of their own:
+    run the same command again."""
 
 
 SEVERITY = (

@@ -22,6 +22,7 @@ from etl.intake.draft import draft_toml
 from etl.intake.roles import ROLES, Guess, guess_roles
 from jobs.config import RunConfig, run_job
 from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.store import is_uri
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,44 +37,70 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--role", action="append", default=[], metavar="TABLE=ROLE", help=f"what a table is: {', '.join(ROLES)}"
     )
-    parser.add_argument("--timezone", default="UTC", help="of days, and of times without an offset (default: UTC)")
+    parser.add_argument("--timezone", default="", help="of days, and of times without an offset (default: UTC)")
     parser.add_argument("--force", action="store_true", help="replace NAME.toml and the converted tables")
     parser.add_argument("--keep-toml", action="store_true", help="convert newer tables, leave NAME.toml as it is")
     arguments = parser.parse_args(argv)
     config = Path(f"{arguments.name}.toml")
-    out = arguments.out or f"out/{arguments.name}"
-    if config.exists() and not (arguments.force or arguments.keep_toml):
+    kept = _kept(config, arguments) if arguments.keep_toml else None
+    if config.exists() and not (arguments.force or kept):
         raise UserError(f"{config} is there already: --force replaces it, --keep-toml converts the tables alone")
-    if arguments.timezone not in available_timezones():
-        raise UserError(f"--timezone must be a name like 'Asia/Shanghai' or 'UTC', however: {arguments.timezone!r}")
+    out = arguments.out or f"out/{arguments.name}"
+    raw = Path(kept.run.path("raw") if kept else f"{out}/raw")
+    timezone = kept.raw.timezone if kept else arguments.timezone or "UTC"
+    if timezone not in available_timezones():
+        raise UserError(f"--timezone must be a name like 'Asia/Shanghai' or 'UTC', however: {timezone!r}")
     tables = [inspect(path, _table_name(path)) for path in arguments.tables]
     if len({table.name for table in tables}) < len(tables):
         raise UserError(f"tables must have different names, however: {sorted(table.name for table in tables)}")
     guess = guess_roles(
         tables, advertiser=arguments.advertiser, scenario=arguments.scenario, roles=_roles(arguments.role)
     )
-    staging, raw = Path(out, "raw.staging"), Path(out, "raw")
+    staging = raw.with_name(f"{raw.name}.staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    written = write_raw(tables, guess, staging, timezone=ZoneInfo(arguments.timezone).key)
-    if not arguments.keep_toml:
+    written = write_raw(tables, guess, staging, timezone=ZoneInfo(timezone).key)
+    if kept is None:
         command = shlex.join(["m2m", "init", *(sys.argv[1:] if argv is None else argv)])
-        text = draft_toml(written, guess, name=arguments.name, out=out, timezone=arguments.timezone, command=command)
+        text = draft_toml(written, guess, name=arguments.name, out=out, timezone=timezone, command=command)
         config.write_text(text)
     shutil.rmtree(raw, ignore_errors=True)
     staging.rename(raw)
     RunConfig.read(config)
-    _say(tables, guess, written, config, raw)
+    _say(tables, guess, written)
+    if kept is None:
+        print(f"wrote {config} and the converted tables in {raw}; next: m2m check {config}")
+    else:
+        print(f"wrote the converted tables in {raw} and left {config} as it is; next: m2m check {config}")
+        if written.last_day > kept.raw.last_day:
+            print(
+                f"{config} goes up to {kept.raw.last_day}: set raw.last_day to {written.last_day}, and move [split] on"
+            )
     return 0
 
 
-def _say(tables: Sequence[InputTable], guess: Guess, written: RawTables, config: Path, raw: Path) -> None:
+def _kept(config: Path, arguments: argparse.Namespace) -> RunConfig:
+    """The run whose TOML stays: it says where raw tables lie, and in which time zone days are.
+
+    Raises:
+        UserError: there is none, its raw tables are in an object store, or an option says what the TOML says.
+    """
+    if not config.exists():
+        raise UserError(f"--keep-toml needs {config}, however: there is none; without the option it is drafted")
+    if arguments.out or arguments.timezone:
+        raise UserError(f"--keep-toml takes the folder and the time zone of {config}: leave out --out and --timezone")
+    kept = RunConfig.read(config)
+    if is_uri(raw := kept.run.path("raw")):
+        raise UserError(f"m2m init converts into a folder, however: the raw tables of {config} are in {raw}")
+    return kept
+
+
+def _say(tables: Sequence[InputTable], guess: Guess, written: RawTables) -> None:
     for table in tables:
         time = guess.times.get(table.name)
         print(f"{table.path}: {guess.roles[table.name]}, {table.rows:,} rows" + (f", by {time}" if time else ""))
     print(f"advertiser: {guess.advertiser}; scenario: {guess.scenario} ({', '.join(written.scenario_ids)})")
     print(f"days: {written.first_day} .. {written.last_day}; {written.pairs:,} advertiser x scenario pairs")
-    print(f"wrote {config} and the converted tables in {raw}; next: m2m check {config}")
 
 
 def _roles(options: Sequence[str]) -> dict[str, str]:

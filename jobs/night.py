@@ -71,7 +71,7 @@ class Night:
         folder = night_folder(self.config.run.path("daily"), self.date)
         summary = self._summary(started, code)
         if not self._step("report", lambda: self._report(folder, summary)):
-            code = code if code > ExitCode.ALERT else ExitCode.REPORT_FAILED
+            code = worst([code, ExitCode.REPORT_FAILED])
         summary = self._summary(started, code)
         write_summary(folder, summary)
         return summary

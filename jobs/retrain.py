@@ -12,12 +12,11 @@ from collections.abc import Sequence
 
 from jobs import registry
 from jobs.config import RunConfig, argument_parser, run_job
-from jobs.exit_codes import ExitCode
 from jobs.processes import common_arguments, run_module
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST, Folder, read_manifest
 from training.checkpoint import CONFIG
-from training.nightly.lock import LockedError, locked
+from training.nightly.lock import locked
 from training.registry.store import published_model
 
 STAMP = "config.json"
@@ -43,15 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     retrained = RunConfig.read(arguments.config, overrides)
     common = common_arguments(arguments.config, overrides)
     why = arguments.why or f"retraining up to {date}"
-    try:
-        with locked(out) as lock:
-            _train(retrained, common, keep=lock.descriptor)
-            registry.main([*common, "register", "--why", why])
-            version = published_model(retrained.run.path("model")).version
-            return registry.main([*common, "promote", version, "--why", why], keep=lock.descriptor)
-    except LockedError as error:
-        print(f"error: {error}; nothing was done", file=sys.stderr)
-        return ExitCode.LOCKED
+    with locked(out) as lock:
+        _train(retrained, common, keep=lock.descriptor)
+        registry.main([*common, "register", "--why", why])
+        version = published_model(retrained.run.path("model")).version
+        return registry.main([*common, "promote", version, "--why", why], keep=lock.descriptor)
 
 
 def period(config: RunConfig, last: datetime.date) -> list[str]:

@@ -12,13 +12,23 @@ DAY = datetime.timedelta(days=1)
 
 
 def published_days(location: str, name: str = MANIFEST) -> list[datetime.date]:
-    """The days, ascending, whose folder below ``location`` holds file ``name``; none where there is no such place."""
+    """The days, ascending, whose folder below ``location`` holds file ``name``; none where there is no such place.
+
+    Other folders, such as an operator's copy ``dt=2017-12-30.bak``, are nobody's days.
+    """
     root = Folder.at(location)
     found = root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=False, allow_not_found=True))
-    names = [info.base_name for info in found if info.base_name.startswith(PREFIX)]
-    return sorted(
-        datetime.date.fromisoformat(day.removeprefix(PREFIX)) for day in names if root.exists(f"{day}/{name}")
-    )
+    days = [day for info in found if (day := _day(info.base_name))]
+    return sorted(day for day in days if root.exists(f"{PREFIX}{day}/{name}"))
+
+
+def _day(folder: str) -> datetime.date | None:
+    """The day of a folder's name; None of any other folder."""
+    try:
+        day = datetime.date.fromisoformat(folder.removeprefix(PREFIX))
+    except ValueError:
+        return None
+    return day if folder == f"{PREFIX}{day}" else None
 
 
 def known_instant(date: datetime.date, *, timezone: str, after_hours: float) -> datetime.datetime:

@@ -112,7 +112,7 @@ def test_an_empty_list_enrols_nobody(platform: Platform, capsys: pytest.CaptureF
 def test_who_holds_the_experiment_is_waited_for(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     with locked(str(platform.out / "experiments/spring")):
         assert platform.enrol("spring") == 5
-    assert "nothing was done" in capsys.readouterr().err
+    assert "wait for that process" in capsys.readouterr().err
 
 
 def test_refusals_say_the_way_out(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:

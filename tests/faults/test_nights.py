@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.exit_codes import ExitCode
 from m2m_model.contracts.schema import sorted_rows_hash
 from m2m_model.contracts.spec import DatasetSpec
 from tests.etl.partitioned import partitioned, write_partitioned
@@ -107,7 +108,7 @@ def test_full_disk(fault: Fault, run: Run) -> None:
             ballast = fill(day, free_pages=fault.random.randrange(2, taken(day)))
             failed = run.start(*command)
             output, _ = failed.communicate(timeout=SECONDS)
-            assert failed.returncode == 2, output
+            assert failed.returncode == ExitCode.STORE_FAILED, output
             assert "error: " in output.splitlines()[-1], output
             assert live_manifest(day, "features") == before
             ballast.unlink()

@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from jobs import predict
+from jobs.exit_codes import ExitCode
 from m2m_model.contracts.store import below
 from tests.conftest import use_store
 from tests.faults.fault import ROOT, Fault
@@ -68,7 +69,7 @@ def test_store_away(fault: Fault, server: S3Server, run: tuple[str, list[str], f
         assert after != before
         fault.saw.append("went on, output as undisturbed")
     else:
-        assert job.returncode == 2, output
+        assert job.returncode == ExitCode.STORE_FAILED, output
         assert output.splitlines()[-1].startswith("error: "), output
         fault.saw.append(f"error, {'old' if after == before else 'new'} generation whole")
     assert predict.main(arguments) == 0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from etl.config import EtlConfig
-from etl.frozen import check_frozen_spec
+from etl.frozen import check_frozen_spec, not_in_force
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from tests.etl.specs import small_spec
@@ -56,3 +56,31 @@ def test_days_before_the_first_full_sequence(spec: DatasetSpec, date: datetime.d
 def test_specs_of_other_runs(spec: DatasetSpec, changes: dict[str, Any], word: str) -> None:
     with pytest.raises(UserError, match=word):
         check_frozen_spec(spec.model_copy(update=changes), config(), LAST)
+
+
+def test_what_a_config_says_otherwise_is_named() -> None:
+    def of(**changes: Any) -> EtlConfig:
+        own = {"expr": "x", "table": "performance"}
+        same: dict[str, Any] = {
+            "raw": RAW,
+            "features": {
+                "behavior": {"bids": own},
+                "performance": {"clicks": {"expr": "x"}, "spend": {"expr": "x"}},
+                "profile": {"tier": {"expr": "tier"}},
+                "scenario": {"traffic": {"expr": "x", "kind": "bucket"}, "age": {"expr": "x", "kind": "bucket"}},
+            },
+            "tasks": {"clicks": {"expr": "sum(clicks)", "unit": "clicks"}},
+        }
+        return EtlConfig.model_validate(same | changes)
+
+    spec = small_spec()
+    assert not_in_force(spec, of()) == []
+    assert not_in_force(spec, of(population={"min_active_days": 2})) == ["population.min_active_days"]
+    task = {"expr": "sum(clicks)", "unit": "clicks", "daily_max": 1}
+    assert not_in_force(spec, of(tasks={"clicks": task})) == ["tasks.clicks"]
+    features = {"behavior": {"bids": {"expr": "y", "table": "performance"}, "new": {"expr": "x"}}}
+    (bids,) = spec.behavior
+    everywhere = bids.model_copy(update={"name": "all@feed", "scope": "each_scenario", "scenario": "feed"})
+    found = not_in_force(spec.model_copy(update={"behavior": (bids, everywhere)}), of(features=features))
+    assert found[:3] == ["features.behavior.bids", "features.behavior.new", "features.behavior.all"]
+    assert {"features.performance.clicks", "features.profile.tier", "features.scenario.age"} <= set(found)
