@@ -12,7 +12,8 @@ class ModelConfig(StrictConfig):
     """A key of ``m2m_model.zoo.registry.MODELS``."""
     embedding_dim: int = Field(default=16, ge=1)
     sequence_days: int | None = Field(default=None, ge=1)
-    """T, how many days of the dataset's sequences and their dense values the model sees, the last; default: all."""
+    """T, how many days of the dataset's sequences and their dense values the model sees, the last; default: all. The
+    offset and the history keep the days of the dataset."""
     heads: int = Field(default=2, ge=1)
     pool: Literal["flatten", "mean", "last"] = "flatten"
     experts: int = Field(default=4, ge=1)
@@ -45,7 +46,7 @@ class ModelConfig(StrictConfig):
     history_quartiles: bool = False
     """Concatenate log1p of the quartiles of each task's recent weekly sums to F."""
     offset: Literal["none", "history"] = "none"
-    """``history``: forecasts are exp(z) times 0.1 + the mean of the 7-, 14-, 28- and T-day rates per horizon."""
+    """``history``: forecasts are exp(z) times (0.1 + the mean of the 7-, 14-, 28- and T-day rates per horizon)."""
     distribution: bool = False
     """Further outputs for the predictive distribution and the mean of counts and spends; ``train.loss.distribution``
     trains them."""
@@ -54,7 +55,7 @@ class ModelConfig(StrictConfig):
 
 
 class LossConfig(StrictConfig):
-    """How much each part of a task's loss weighs. The paper's: the likelihood alone (eq. 20).
+    """How much each part of a task's loss weighs. The paper's: the likelihood alone, Poisson for all tasks (eq. 20).
 
     The parts after the first are over counts and spends; rates and binary tasks always have their likelihood alone.
     """

@@ -63,6 +63,8 @@ def group_rows(ids: Int[Tensor, "B C"]) -> Keys:
         return Keys(ids, torch.arange(ids.shape[0]), ((ids.shape[0], 1),))
     if not len(ids):
         return Keys(ids, torch.arange(0), ())
+    if not ids.shape[1]:
+        return Keys(ids[:1], torch.arange(len(ids)), ((1, len(ids)),))
     distinct, key, rows = torch.unique(ids, dim=0, return_inverse=True, return_counts=True)
     by_rows = rows.argsort(stable=True)
     sizes, keys = torch.unique_consecutive(rows[by_rows], return_counts=True)
@@ -84,26 +86,27 @@ def per_row(of_key: Float[Tensor, "Q *rest"], runs: Runs) -> Float[Tensor, "B *r
 def generated_product(
     h: Float[Tensor, "B R X"],
     s: Float[Tensor, "Q S"],
-    by_s: Float[Tensor, "X Y S"],
+    by_scenario: Float[Tensor, "X Y S"],
     always: Float[Tensor, "X Y"],
     runs: Runs,
 ) -> Float[Tensor, "B R Y"]:
-    """``h_b @ (V s_q + v)`` for the rows b of every key q."""
+    """``h_b @ (V s_q + v)`` for the rows b of every key q; V is ``by_scenario``, v is ``always``."""
     if torch.compiler.is_exporting():
-        w = functional.linear(s, by_s.flatten(0, 1), always.flatten())
+        w = functional.linear(s, by_scenario.flatten(0, 1), always.flatten())
         return torch.bmm(h, w.view(-1, *always.shape))
     alone = _rows_alone(h, runs)
     parts: list[Tensor] = []
     if alone:
-        parts.append(_ProductAlone.apply(h[:alone, 0], s[:alone], by_s, always).unsqueeze(1))  # type: ignore[no-untyped-call]
+        parts.append(_ProductAlone.apply(h[:alone, 0], s[:alone], by_scenario, always).unsqueeze(1))  # type: ignore[no-untyped-call]
         h, s, runs = h[alone:], s[alone:], runs[1:]
-    whole = torch.is_grad_enabled() and (runs or not alone)
-    blocks = [(slice(None), slice(None), runs)] if whole else _blocks(runs)
+        if not runs:
+            return parts[0]
+    blocks = [(slice(None), slice(None), runs)] if torch.is_grad_enabled() else _blocks(runs)
     parts += [
-        _GeneratedProduct.apply(h[rows], s[keys], by_s, always, block)  # type: ignore[no-untyped-call]
+        _GeneratedProduct.apply(h[rows], s[keys], by_scenario, always, block)  # type: ignore[no-untyped-call]
         for rows, keys, block in blocks
     ]
-    return torch.cat(parts) if parts else h.new_empty(*h.shape[:2], by_s.shape[1])
+    return torch.cat(parts) if parts else h.new_empty(*h.shape[:2], by_scenario.shape[1])
 
 
 def _rows_alone(h: Float[Tensor, "B R X"], runs: Runs) -> int:
@@ -116,26 +119,26 @@ class _ProductAlone(torch.autograd.Function):
     """``W h`` for one vector h of each key, [Q, X] -> [Q, Y]."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, s: Tensor, by_s: Tensor, always: Tensor) -> Tensor:
+    def forward(ctx: Any, h: Tensor, s: Tensor, by_scenario: Tensor, always: Tensor) -> Tensor:
         y = h @ always
-        for of_h, of_x in zip(h.T, by_s, strict=True):
+        for of_h, of_x in zip(h.T, by_scenario, strict=True):
             y.addmm_(of_h.unsqueeze(1) * s, of_x.T)
-        ctx.save_for_backward(h, s, by_s, always)
+        ctx.save_for_backward(h, s, by_scenario, always)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        h, s, by_s, always = ctx.saved_tensors
-        dh, ds, d_by_s = dy @ always.T, torch.zeros_like(s), torch.empty_like(by_s)
-        for part in _slices(s, by_s):
+        h, s, by_scenario, always = ctx.saved_tensors
+        dh, ds, d_by_scenario = dy @ always.T, torch.zeros_like(s), torch.empty_like(by_scenario)
+        for part in _slices(s, by_scenario):
             of_h = h[:, part].T.unsqueeze(2)
             each_dy = dy.expand(len(of_h), *dy.shape)
-            torch.bmm(each_dy.mT, of_h * s, out=d_by_s[part])
-            p = each_dy @ by_s[part]  # [x, Q, S]
+            torch.bmm(each_dy.mT, of_h * s, out=d_by_scenario[part])
+            p = each_dy @ by_scenario[part]  # [x, Q, S]
             dh[:, part] += (p * s).sum(dim=2).T
             ds += (p * of_h).sum(dim=0)
-        return dh, ds, d_by_s, h.T @ dy
+        return dh, ds, d_by_scenario, h.T @ dy
 
 
 class _GeneratedProduct(torch.autograd.Function):
@@ -143,14 +146,14 @@ class _GeneratedProduct(torch.autograd.Function):
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
-    def forward(ctx: Any, h: Tensor, s: Tensor, by_s: Tensor, always: Tensor, runs: Runs) -> Tensor:
+    def forward(ctx: Any, h: Tensor, s: Tensor, by_scenario: Tensor, always: Tensor, runs: Runs) -> Tensor:
         w = h.new_empty(len(s), *always.shape)
-        for part in _slices(s, by_s):
-            torch.addmm(always[part].flatten(), s, by_s[part].flatten(0, 1).T, out=w[:, part].flatten(1))
+        for part in _slices(s, by_scenario):
+            torch.addmm(always[part].flatten(), s, by_scenario[part].flatten(0, 1).T, out=w[:, part].flatten(1))
         y = h.new_empty(*h.shape[:2], always.shape[1])
         for rows, keys in _runs(runs):
             torch.bmm(_grouped(h[rows], keys), w[keys], out=_grouped(y[rows], keys))
-        ctx.save_for_backward(h, s, by_s, w)
+        ctx.save_for_backward(h, s, by_scenario, w)
         ctx.runs = runs
         return y
 
@@ -158,28 +161,28 @@ class _GeneratedProduct(torch.autograd.Function):
     @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
-        h, s, by_s, w = ctx.saved_tensors
+        h, s, by_scenario, w = ctx.saved_tensors
         dy = dy.contiguous()
         dh, ds = torch.empty_like(h), torch.zeros_like(s, dtype=torch.promote_types(s.dtype, torch.float32))
-        d_by_s, d_always = torch.empty_like(by_s), by_s.new_empty(by_s.shape[:2])
+        d_by_scenario, d_always = torch.empty_like(by_scenario), by_scenario.new_empty(by_scenario.shape[:2])
         groups = [(_grouped(h[rows], keys), _grouped(dy[rows], keys), keys) for rows, keys in _runs(ctx.runs)]
         for (rows, keys), (_, of_dy, _) in zip(_runs(ctx.runs), groups, strict=True):
             torch.bmm(of_dy, w[keys].mT, out=_grouped(dh[rows], keys))
-        for part in _slices(s, by_s):
-            dw = w.new_empty(len(s), *by_s[part].shape[:2])
+        for part in _slices(s, by_scenario):
+            dw = w.new_empty(len(s), *by_scenario[part].shape[:2])
             for of_h, of_dy, keys in groups:
                 torch.bmm(of_h[..., part].mT, of_dy, out=dw[keys])
             flat = dw.flatten(1)
-            torch.mm(flat.T, s, out=d_by_s[part].flatten(0, 1))
+            torch.mm(flat.T, s, out=d_by_scenario[part].flatten(0, 1))
             torch.sum(flat, dim=0, out=d_always[part].flatten())
-            ds += flat @ by_s[part].flatten(0, 1)
-        return dh, ds.to(s.dtype), d_by_s, d_always, None
+            ds += flat @ by_scenario[part].flatten(0, 1)
+        return dh, ds.to(s.dtype), d_by_scenario, d_always, None
 
 
-def _slices(s: Tensor, by_s: Tensor) -> Iterator[slice]:
+def _slices(s: Tensor, by_scenario: Tensor) -> Iterator[slice]:
     """X in parts of which dW and V together fit the cache."""
-    x, y, _ = by_s.shape
-    width = max(1, SLICE_BYTES // ((len(s) + s.shape[1]) * y * by_s.element_size()))
+    x, y, _ = by_scenario.shape
+    width = max(1, SLICE_BYTES // ((len(s) + s.shape[1]) * y * by_scenario.element_size()))
     return (slice(start, min(x, start + width)) for start in range(0, x, width))
 
 

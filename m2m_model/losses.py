@@ -1,4 +1,7 @@
-"""The joint loss (eq. 19) of the tasks' losses, by default Poisson losses (eq. 20), and two L2 terms.
+"""The joint loss (eq. 19) of the tasks' losses and two L2 terms.
+
+By default a task's loss is its likelihood: Poisson of counts and rates (eq. 20); of the kinds of task that the paper
+does not have, heavy-tailed spends and binary ones, Tweedie and cross-entropy.
 
 Letters: B rows, M tasks, N some of them, P parameters of a forecast, S scenarios and the unseen one.
 """
@@ -71,8 +74,9 @@ PERFECT: dict[TaskKind, Callable[[Tensor], Tensor]] = {
 """The likelihood's loss of a forecast that is the label: uncertainty weights need losses that end at zero."""
 
 
-NO_WEIGHTS = ("bias", "beta", "gamma", "log_variance")
-"""How names of parameters end that L2 leaves alone."""
+NO_WEIGHTS = ("bias", "beta", "gamma", "alpha", "log_variance")
+"""How names of parameters end that L2 leaves alone: biases, scales and shifts of normalised values, cross-stitch's
+shares, the losses' log-variances."""
 
 
 class TaskWeights(NamedTuple):
@@ -176,8 +180,8 @@ def cell_weights(statistics: LabelStatistics) -> Float[Tensor, "S M"]:
 def parameter_groups(model: nn.Module) -> ParameterGroups:
     """The parameters of a model that are regularised, each in one group.
 
-    Embeddings, biases, and scales and shifts of normalised values are left out: pulling a rare id's vector, a bias or a
-    scale to zero is no regularisation. So are the log-variances of the losses, which are no weights.
+    Of the network, embeddings and what :data:`NO_WEIGHTS` names are left out: pulling a rare id's vector, a bias, a
+    scale or a share to zero is no regularisation. Of the meta units all are taken: there biases are generated too.
     """
     meta = _parameters_of(model, MetaUnit)
     left_out = {*meta, *_parameters_of(model, (nn.Embedding, SequenceEmbedding, nn.LayerNorm))}

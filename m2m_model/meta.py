@@ -21,17 +21,21 @@ from m2m_model.layers import KNOWLEDGE_SHARE
 
 
 class Generator(nn.Module):
-    """``Reshape(V S~ + v)``, eq. 11-12: a matrix of ``rows`` x ``columns`` from S~, held as V and v.
+    """``Reshape(V S~ + v)``, eq. 11-12: V is ``by_scenario``, v is ``always``.
+
+    The matrix is the paper's W transposed, inputs first: it is multiplied from the right, ``h @ W``.
 
     Shape:
-        [Q, S] -> [Q, rows, columns]
+        [Q, S] -> [Q, inputs, outputs]
     """
 
-    def __init__(self, rows: int, columns: int, knowledge_dim: int, *, always: float, by_scenario: float) -> None:
+    def __init__(self, inputs: int, outputs: int, knowledge_dim: int, *, v_std: float, share: float) -> None:
+        """``v_std``: of v at the start; ``share``: the standard deviation at the start of what V adds, for S~ of unit
+        variance."""
         super().__init__()
-        scale = by_scenario / math.sqrt(knowledge_dim)
-        self.by_scenario = nn.Parameter(torch.randn(rows, columns, knowledge_dim) * scale)
-        self.always = nn.Parameter(torch.randn(rows, columns) * always)
+        scale = share / math.sqrt(knowledge_dim)
+        self.by_scenario = nn.Parameter(torch.randn(inputs, outputs, knowledge_dim) * scale)
+        self.always = nn.Parameter(torch.randn(inputs, outputs) * v_std)
 
     def forward(self, knowledge: Float[Tensor, "Q S"]) -> Float[Tensor, "Q X Y"]:
         flat = functional.linear(knowledge, self.by_scenario.flatten(0, 1), self.always.flatten())
@@ -56,13 +60,13 @@ class MetaUnit(nn.Module):
         super().__init__()
         he = math.sqrt(2 / dim)
 
-        def generator(rows: int, *, always: float) -> Generator:
-            return Generator(rows, dim, knowledge_dim, always=always, by_scenario=KNOWLEDGE_SHARE * he)
+        def generator(inputs: int, *, v_std: float) -> Generator:
+            return Generator(inputs, dim, knowledge_dim, v_std=v_std, share=KNOWLEDGE_SHARE * he)
 
-        inputs = [dim - tail_dim, *[dim] * (layers - 1)]
-        self.weight_generators = nn.ModuleList(generator(rows, always=he) for rows in inputs)
-        self.tail_generator = generator(tail_dim, always=he) if tail_dim else None
-        self.bias_generators = nn.ModuleList(generator(1, always=0.0) for _ in range(layers))
+        inputs_of_layers = [dim - tail_dim, *[dim] * (layers - 1)]
+        self.weight_generators = nn.ModuleList(generator(inputs, v_std=he) for inputs in inputs_of_layers)
+        self.tail_generator = generator(tail_dim, v_std=he) if tail_dim else None
+        self.bias_generators = nn.ModuleList(generator(1, v_std=0.0) for _ in range(layers))
 
     def forward(
         self,

@@ -78,8 +78,8 @@ class Output(nn.Module):
             means = torch.tensor([max(task.mean_label, 1e-6) for task in spec.tasks])
             with torch.no_grad():
                 self.bias[VALUE] = torch.where(self._of_kind("binary"), means.clamp(max=0.999).logit(), means.log())
-                self.bias[LOCATION:LOG_SCALE] = means.log1p()
-                self.bias[MEAN:] = means.log()
+                if distribution:
+                    self.bias[LOCATION], self.bias[MEAN] = means.log1p(), means.log()
         self.register_buffer("binary", self._of_kind("binary"), persistent=False)
         self.register_buffer("amounts", self._of_kind(*AMOUNTS), persistent=False)
         self.register_buffer(
@@ -94,19 +94,20 @@ class Output(nn.Module):
     ) -> Float[Tensor, "B N P"]:
         binary, units = self.binary[tasks], zip(self.weight[:, tasks], self.bias[:, tasks], strict=True)
         parameters = torch.stack([(x * weight).sum(dim=-1) + bias for weight, bias in units], dim=-1)
-        value, *shape = parameters.unbind(dim=-1)
-        if self.offset:
-            level = recent_level(history, self.spec)[:, tasks]
-            value = value + torch.where(binary, level.clamp(max=0.999).logit(), level.log())
-            # The odds of any label grow with the expected one.
-            if shape:
-                shape = [shape[0] + level.log(), shape[1] + level.log1p(), shape[2], shape[3] + level.log()]
+        level = recent_level(history, self.spec)[:, tasks] if self.offset else None
         ceiling = self.ceiling[tasks]
+        value = parameters[..., VALUE]
+        if level is not None:
+            value = value + torch.where(binary, level.clamp(max=0.999).logit(), level.log())
         value = Ceiling.apply(value, ceiling)  # type: ignore[no-untyped-call]
-        if shape:
-            log_mean = Ceiling.apply(shape[3], ceiling)  # type: ignore[no-untyped-call]
-            shape = [*shape[:2], shape[2].clamp(*SCALE_RANGE), log_mean]
-        return torch.stack([value, *shape], dim=-1)
+        if self.bins is None:
+            return value.unsqueeze(-1)
+        _, positive, location, log_scale, log_mean = parameters.unbind(dim=-1)
+        if level is not None:
+            # The odds of any label grow with the expected one.
+            positive, location, log_mean = positive + level.log(), location + level.log1p(), log_mean + level.log()
+        log_mean = Ceiling.apply(log_mean, ceiling)  # type: ignore[no-untyped-call]
+        return torch.stack([value, positive, location, log_scale.clamp(*SCALE_RANGE), log_mean], dim=-1)
 
     def forecasts(self, *members: Float[Tensor, "B M P"]) -> Forecasts:
         """Forecasts in the labels' units, in double precision, from a model's parameters, or from several models':

@@ -61,8 +61,8 @@ class M2M(nn.Module):
         self.config = config
         tasks, e, view_dim = len(spec.tasks), config.embedding_dim, config.view_dim
         attention, tower = (UNITS.get(choice) for choice in (config.meta_attention, config.meta_tower))
-        alone = not config.share_meta_across_tasks and (attention is not None or tower is not None)
-        self.task_groups = [slice(t, t + 1) for t in range(tasks)] if alone else [slice(0, tasks)]
+        own_units = not config.share_meta_across_tasks and (attention is not None or tower is not None)
+        self.task_groups = [slice(t, t + 1) for t in range(tasks)] if own_units else [slice(0, tasks)]
         self.backbone = Backbone(config, spec)
         dim = self.backbone.output_dim
         self.gate = GateNU(config.knowledge_dim + dim, view_dim, dim) if config.feature_gates else None

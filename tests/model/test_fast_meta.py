@@ -180,6 +180,19 @@ def test_grouped_rows_lie_key_by_key(keys: list[list[int]]) -> None:
     assert [rows for _, rows in grouped.runs] == sorted({rows for _, rows in grouped.runs})
 
 
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_rows_without_knowledge_have_one_key(rows: int) -> None:
+    spec = make_spec().model_copy(update={"profile": (), "scenario_attributes": ()})
+    bare = {"meta_attention": "none", "meta_tower": "none", "scenario_id_embedding": False}
+    model = build_model(SMALL.model_copy(update=bare), spec).eval()
+    batch = make_batch(spec, 5)
+    with torch.inference_mode():
+        together = model(batch)
+        assert model(batch.select(slice(0, rows))).shape[0] == rows
+        alone = torch.cat([model(batch.select(slice(row, row + 1))) for row in range(5)])
+    torch.testing.assert_close(together, alone)
+
+
 @given(keys=st.lists(st.integers(0, 30), max_size=60), at_a_time=st.integers(1, 9))
 @random_sizes
 def test_without_gradients_keys_come_in_blocks(keys: list[int], at_a_time: int) -> None:

@@ -47,7 +47,7 @@ def test_l2_leaves_biases_scales_and_shifts_alone(name: str) -> None:
     model = build_model(SMALL.model_copy(update={"name": name}), make_spec())
     names = {parameter: name for name, parameter in model.named_parameters()}
     network = {names[parameter] for parameter in parameter_groups(model).network}
-    assert not {name for name in network if name.endswith(("bias", "beta", "gamma")) or "norm" in name}
+    assert not {name for name in network if name.endswith(("bias", "beta", "gamma", "alpha")) or "norm" in name}
     assert "output.weight" in network
 
 
