@@ -99,15 +99,15 @@ class Output(nn.Module):
         value = parameters[..., VALUE]
         if level is not None:
             value = value + torch.where(binary, level.clamp(max=0.999).logit(), level.log())
-        value = Ceiling.apply(value, ceiling)  # type: ignore[no-untyped-call]
+        capped: Tensor = Ceiling.apply(value, ceiling)  # type: ignore[no-untyped-call]
         if self.bins is None:
-            return value.unsqueeze(-1)
+            return capped.unsqueeze(-1)
         _, positive, location, log_scale, log_mean = parameters.unbind(dim=-1)
         if level is not None:
             # The odds of any label grow with the expected one.
             positive, location, log_mean = positive + level.log(), location + level.log1p(), log_mean + level.log()
         log_mean = Ceiling.apply(log_mean, ceiling)  # type: ignore[no-untyped-call]
-        return torch.stack([value, positive, location, log_scale.clamp(*SCALE_RANGE), log_mean], dim=-1)
+        return torch.stack([capped, positive, location, log_scale.clamp(*SCALE_RANGE), log_mean], dim=-1)
 
     def forecasts(self, *members: Float[Tensor, "B M P"]) -> Forecasts:
         """Forecasts in the labels' units, in double precision, from a model's parameters, or from several models':
