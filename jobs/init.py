@@ -83,15 +83,18 @@ def _kept(config: Path, arguments: argparse.Namespace) -> RunConfig:
     """The run whose TOML stays: it says where raw tables lie, and in which time zone days are.
 
     Raises:
-        UserError: there is none, its raw tables are in an object store, or an option says what the TOML says.
+        UserError: there is none, its raw tables are not in a folder of its own, or an option says what the TOML says.
     """
     if not config.exists():
         raise UserError(f"--keep-toml needs {config}, however: there is none; without the option it is drafted")
     if arguments.out or arguments.timezone:
         raise UserError(f"--keep-toml takes the folder and the time zone of {config}: leave out --out and --timezone")
     kept = RunConfig.read(config)
-    if is_uri(raw := kept.run.path("raw")):
-        raise UserError(f"m2m init converts into a folder, however: the raw tables of {config} are in {raw}")
+    if kept.run.raw or is_uri(kept.run.path("raw")):
+        raise UserError(
+            f"m2m init replaces the folder raw of a run, however: {config} has its raw tables in "
+            f"{kept.run.path('raw')}; write the newer ones there yourself"
+        )
     return kept
 
 

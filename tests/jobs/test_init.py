@@ -35,6 +35,10 @@ def test_newer_tables_go_where_the_toml_has_them(
     assert Path("shop.toml").read_text() == text
     assert pq.read_table("elsewhere/raw/performance/part-0.parquet", partitioning=None).num_rows == 70 * 4
     assert not Path("out").exists()
+    Path("shop.toml").write_text(text.replace("[run]", '[run]\nraw = "warehouse"'))
+    Path("warehouse").mkdir()
+    with pytest.raises(UserError, match=r"has its raw tables in warehouse; write the newer ones there yourself"):
+        init.main(keep)
 
 
 @pytest.mark.parametrize(
