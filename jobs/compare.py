@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say_how_long(study, planned, missing, arguments.processes)
     for key in {study.dataset_folder(key): key for key in missing}.values():
         build_study_dataset(study, study.dataset_folder(key), study.dataset_overrides(key))
-        if study.floors:
+    for key in missing:
+        if study.contenders[key.model].floor:
             _make_floors(study, key)
     commands = {_name(key): [*command_of("jobs.compare", arguments), "--cell", _name(key)] for key in missing}
     return run_all(commands, processes=arguments.processes, what="cells")
