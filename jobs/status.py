@@ -99,6 +99,7 @@ def _show(statuses: Sequence[NightStatus]) -> None:
         heads, rows = [heads[0], *heads[1:2], *heads[4:]], [(*row[:2], *row[4:]) for row in rows]
     console = Console()
     if not console.is_terminal:
+        rows = [tuple(heads), *rows]
         widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
         for row in rows:
             print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
