@@ -54,7 +54,8 @@ def check_spec_fits(spec: DatasetSpec, config: EtlConfig) -> None:
 def not_in_force(spec: DatasetSpec, config: EtlConfig) -> list[str]:
     """What the config says of features, tasks and eligibility otherwise than a frozen spec, by the names of settings.
 
-    The spec decides; the config's changes take effect with the next dataset and the model that is trained on it.
+    The spec decides; the config's changes take effect with the next dataset and the model that is trained on it. How
+    many buckets a feature was to have is not in a spec, so it is not compared.
     """
     declared: dict[str, object] = {"population.activity": (config.population.table, config.population.activity)}
     declared["population.min_active_days"] = config.population.min_active_days

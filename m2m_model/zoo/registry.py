@@ -1,7 +1,8 @@
 """All models, by name. A new one is one file and one line here: a body that makes [B, M, V] of a batch.
 
 What goes in (:mod:`m2m_model.backbone`), what comes out (:mod:`m2m_model.output`) and the loss
-(:mod:`m2m_model.losses`) are the same for all.
+(:mod:`m2m_model.losses`) are the same for all. Names of parameters that L2 should leave alone end as
+``m2m_model.losses.NO_WEIGHTS`` says.
 """
 
 from collections.abc import Callable
