@@ -37,7 +37,7 @@ lint: venv ## format, lint, types, the dependency rule
 	@$(BIN)/lint-imports
 
 unit: venv ## unit, property, Spark and Ray tests, and each cheap kind of fault once
-	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile --durations 25 -m "not readme and not month and not (faults and slow)"
+	@$(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder --durations 25 -m "not readme and not month and not (faults and slow)"
 
 test-cluster: venv ## the build on a standalone Spark cluster, with processes killed (part of unit)
 	@$(BIN)/python -m pytest -m cluster

@@ -1,12 +1,20 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.s3 import BUCKET, s3_server
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # a token in the home folder would turn it on for some processes
+os.environ["SPARK_CONF_DIR"] = str(Path(__file__).parent / "spark")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests that take long come first, so that no worker is left alone with one in the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ def test_every_command_block_is_tagged() -> None:
 
 @pytest.mark.readme
 @pytest.mark.timeout(1500)
-def test_ci_blocks_run() -> None:
+def test_ci_blocks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARK_CONF_DIR")  # that of tests is for small data
     for block in console_blocks(ROOT / "README.md"):
         if block.tag == "ci":
             for command in block.commands.strip().splitlines():

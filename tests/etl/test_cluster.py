@@ -20,7 +20,7 @@ from tests.etl.run_toml import write_run
 from tests.etl.standalone import Cluster, standalone_cluster
 from tests.wheel import build_wheel
 
-pytestmark = [pytest.mark.spark, pytest.mark.cluster]
+pytestmark = [pytest.mark.spark, pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = Shape(seed=9, advertisers=24, length=10, history_weeks=2)
 JOB_SECONDS = 400

@@ -22,7 +22,7 @@ from tests.etl.published import feature_hash, read_rows
 from tests.etl.raw_world import DAY, Shape, World, make_world
 from tests.etl.run_toml import write_run
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 SHAPE = Shape(seed=11, advertisers=6, length=6, history_weeks=1, horizon=2)
 SPLIT = {"ratio": (6, 2, 2), "train_stride": 10, "validation_stride": 5, "test_stride": 1}
 

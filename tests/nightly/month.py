@@ -59,11 +59,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "cluster": {"workers": 1},
     "spark": {
         "master": "local[2]",
-        "conf": {
-            "spark.sql.shuffle.partitions": "1",
-            "spark.driver.memory": "1g",
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-        },
+        "conf": {"spark.sql.shuffle.partitions": "1", "spark.driver.memory": "1g"},
     },
     "dataset": {"shards": 1, "grace_seconds": 0.0},
     "predict": {"grace_seconds": 0.0},

@@ -1,5 +1,6 @@
 """A small run whose jobs are processes, as a user starts them: raw tables filed by day, one dataset, one model."""
 
+import dataclasses
 import datetime
 import shutil
 import subprocess
@@ -33,6 +34,8 @@ monitor = {days_behind = 9, psi = 1e9, unseen = 1.0, table_rows = [0, 1e9], scen
 class Run:
     world: World
     folder: Path
+    ray_address: str
+    """Of the cluster that its jobs join."""
 
     @property
     def out(self) -> Path:
@@ -44,7 +47,7 @@ class Run:
         return self.world.config.raw.last_day
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        return start_job(name, self.folder / "run.toml", *arguments)
+        return start_job(name, self.folder / "run.toml", *arguments, RAY_ADDRESS=self.ray_address)
 
     def job(self, name: str, *arguments: str, status: int = 0) -> str:
         """Run a job to its end; what it printed, errors included."""
@@ -68,9 +71,9 @@ class Run:
         return write_part(self.world, self.folder / "raw", "performance", day, [row], part="part-late")
 
 
-def prepare(folder: Path) -> Run:
+def prepare(folder: Path, ray_address: str) -> Run:
     """Raw tables, dataset and model in ``folder``, unless they are there."""
-    run = Run(world=make_world(SHAPE, split=SPLIT), folder=folder)
+    run = Run(world=make_world(SHAPE, split=SPLIT), folder=folder, ray_address=ray_address)
     if not (prepared := folder / "prepared").exists():
         write_partitioned(run.world, folder / "raw")
         write_config(run)
@@ -89,7 +92,7 @@ def write_config(run: Run) -> None:
 def copy(run: Run, folder: Path) -> Run:
     """The same run elsewhere, to be changed."""
     shutil.copytree(run.folder, folder, dirs_exist_ok=True)
-    copied = Run(world=run.world, folder=folder)
+    copied = dataclasses.replace(run, folder=folder)
     write_config(copied)
     return copied
 

@@ -4,13 +4,12 @@ import datetime
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from jobs.exit_codes import ExitCode
-from tests.nightly.processes import ray_cluster
 from tests.nightly.published import DAY, ROWS, PublishedRun, prepare
 from training.nightly.lock import lock_file
 from training.nightly.status import PartStatus, night_status, predictions_status
@@ -18,12 +17,6 @@ from training.nightly.summary import ATTEMPT
 
 pytestmark = pytest.mark.ray
 ONE = datetime.timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def ray_address() -> Iterator[str]:
-    with ray_cluster() as address:
-        yield address
 
 
 @pytest.fixture

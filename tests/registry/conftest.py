@@ -1,3 +1,3 @@
-from tests.nightly.conftest import prepared, run
+from tests.nightly.conftest import ray_address, run
 
-__all__ = ["prepared", "run"]
+__all__ = ["ray_address", "run"]

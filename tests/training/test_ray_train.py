@@ -1,6 +1,7 @@
 """Training through Ray Train: two workers finish, a killed job resumes, a fresh run does not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from training.dataset import label_statistics, open_split
 from training.loop import Snapshot
 from training.ray_train import TrainJob, train
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROWS = 61
 
@@ -62,6 +63,16 @@ def job(dataset: Path, storage: Path, *, workers: int = 1, epochs: int = 2, **ch
     )
 
 
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def unbroken(_cluster: None, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Snapshot]:
+    """A run of ``EPOCHS`` epochs that nothing disturbed: its storage, which others copy, and its last snapshot."""
+    storage = tmp_path_factory.mktemp("unbroken")
+    return storage, train(job(dataset, storage, epochs=EPOCHS), resume=False, rows=ROWS)
+
+
 def same_weights(left: Snapshot, right: Snapshot) -> bool:
     return all(torch.equal(left.model[name], weights) for name, weights in right.model.items())
 
@@ -77,21 +88,23 @@ def test_two_workers_with_uneven_shards_finish(dataset: Path, tmp_path: Path, sy
     assert len(last.optimizer["state"]) == len(last.model)
 
 
-@pytest.mark.usefixtures("_cluster")
-def test_a_finished_run_is_resumed_only_on_request(dataset: Path, tmp_path: Path) -> None:
-    first = train(job(dataset, tmp_path), resume=False, rows=ROWS)
+def test_a_finished_run_is_resumed_only_on_request(
+    dataset: Path, tmp_path: Path, unbroken: tuple[Path, Snapshot]
+) -> None:
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
     # A start afresh that went on from the first run would have nothing to do, and leave its folder the only one.
     (before,) = tmp_path.iterdir()
-    again = train(job(dataset, tmp_path), resume=False, rows=ROWS)
+    again = train(job(dataset, tmp_path, epochs=EPOCHS), resume=False, rows=ROWS)
     (after,) = tmp_path.iterdir()
     assert before.name != after.name
-    assert same_weights(again, first)
+    assert same_weights(again, unbroken[1])
 
 
-@pytest.mark.usefixtures("_cluster")
-def test_a_refit_trains_as_many_epochs_as_were_best_and_has_a_run_of_its_own(dataset: Path, tmp_path: Path) -> None:
-    whole = job(dataset, tmp_path, epochs=3)
-    first = train(whole, resume=False, rows=ROWS)
+def test_a_refit_trains_as_many_epochs_as_were_best_and_has_a_run_of_its_own(
+    dataset: Path, tmp_path: Path, unbroken: tuple[Path, Snapshot]
+) -> None:
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
+    whole, first = job(dataset, tmp_path, epochs=EPOCHS), unbroken[1]
     final = train(whole.refit(first), resume=False, rows=ROWS)
     assert len(final.state.history) == first.state.best_epochs
     assert final.best is not None
@@ -117,22 +130,18 @@ train(job(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), epochs=int(sys.a
 """
 
 
-@pytest.mark.usefixtures("_cluster")
-def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path) -> None:
-    epochs = 3
-    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    arguments = [sys.executable, "-c", KILLED, str(dataset), str(killed), str(epochs)]
+def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path, unbroken: tuple[Path, Snapshot]) -> None:
+    arguments = [sys.executable, "-c", KILLED, str(dataset), str(tmp_path), str(EPOCHS)]
     # A session of its own, so that its cluster's processes can be ended with it.
     process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while len(list(killed.rglob("state.json"))) < 2:
+    while len(list(tmp_path.rglob("state.json"))) < 2:
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    resumed = train(job(dataset, killed, epochs=epochs), resume=True, rows=ROWS)
-    expected = train(job(dataset, unbroken, epochs=epochs), resume=False, rows=ROWS)
-    assert len(list(killed.iterdir())) == 1
-    assert resumed.state == expected.state
-    assert same_weights(resumed, expected)
+    resumed = train(job(dataset, tmp_path, epochs=EPOCHS), resume=True, rows=ROWS)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert resumed.state == unbroken[1].state
+    assert same_weights(resumed, unbroken[1])
