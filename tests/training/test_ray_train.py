@@ -25,6 +25,7 @@ from training.ray_train import TrainJob, train
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROWS = 61
+EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,6 @@ def job(dataset: Path, storage: Path, *, workers: int = 1, epochs: int = 2, **ch
         storage=str(storage),
         name="tiny",
     )
-
-
-EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
