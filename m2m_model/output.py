@@ -147,4 +147,4 @@ def log_ceiling(task: TaskSpec, spec: DatasetSpec) -> float:
     if task.kind == "binary":
         return math.inf
     ceiling = math.log(max(task.max_label, 1e-6)) + HEADROOM
-    return ceiling if task.daily_max is None else min(ceiling, math.log(task.daily_max * spec.horizon))
+    return min(ceiling, math.log(task.largest_label(spec.horizon)))

@@ -10,6 +10,7 @@ Letters: B rows, T days, M tasks, H history values of a task, Q quantiles.
 
 import io
 import json
+import math
 from typing import Any
 
 import torch
@@ -70,8 +71,10 @@ class Scorer(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _aimed(self, aim: str, values: Tensor) -> Tensor:
-        threshold, scale = self.get_buffer(f"{aim}_threshold"), self.get_buffer(f"{aim}_scale")
-        value = torch.where(self.get_buffer(f"{aim}_decides"), 1.0, scale * values)
+        threshold, scale, cap, decides = (
+            self.get_buffer(f"{aim}_{name}") for name in ("threshold", "scale", "cap", "decides")
+        )
+        value = torch.where(decides, 1.0, torch.minimum(scale * values, cap))
         return torch.where(values < threshold, 0.0, value)
 
 
@@ -80,6 +83,7 @@ def _rule_tensors(rule: PointRule) -> dict[str, Tensor]:
     return {
         "threshold": torch.tensor([one.threshold for one in rules], dtype=torch.float64),
         "scale": torch.tensor([1.0 if one.scale is None else one.scale for one in rules], dtype=torch.float64),
+        "cap": torch.tensor([math.inf if one.cap is None else one.cap for one in rules], dtype=torch.float64),
         "decides": torch.tensor([one.scale is None for one in rules]),
     }
 

@@ -2,7 +2,8 @@
 
 A mean is not a median: NMAE rewards medians, and a tiny positive forecast of a true zero costs a SMAPE of 2. Per task
 and metric a rule sets forecasts below a threshold to 0 and multiplies the others by a scale, both fitted on validation
-rows: ``point`` for NMAE, ``smape`` for SMAPE. A binary task is decided: 1 from a probability of one half on.
+rows: ``point`` for NMAE, ``smape`` for SMAPE. What a label cannot exceed, a scaled forecast does not either. A binary
+task is decided: 1 from a probability of one half on.
 
 What is best on validation rows is partly their chance, and another season's. So the scale is the one nearest to 1 that,
 with its best threshold, is within one standard error of the best rule (after the one-standard-error rule of Breiman et
@@ -54,10 +55,16 @@ class Forecasts(NamedTuple):
 
 
 class TaskRule(StrictConfig):
-    """0 if the value is below the threshold, else scale * value; without a scale 1."""
+    """0 if the value is below the threshold, else scale * value, at most the cap; without a scale 1."""
 
     threshold: float = Field(ge=0)
     scale: float | None = Field(gt=0)
+    cap: float | None = Field(default=None, gt=0)
+    """The largest possible label; None where there is none."""
+
+    def apply(self, values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+        kept = np.ones_like(values) if self.scale is None else _scaled(values, self.scale, self.cap)
+        return np.where(values < self.threshold, 0.0, kept)
 
 
 DECISION = TaskRule(threshold=0.5, scale=None)
@@ -67,18 +74,15 @@ class PointRule(StrictConfig):
     """The rule of every task, in order.
 
     Example:
-        >>> rule = PointRule(tasks={"units": TaskRule(threshold=0.5, scale=0.8)})
-        >>> rule.apply(np.array([[0.4], [0.5], [10.0]])).ravel().tolist()
-        [0.0, 0.4, 8.0]
+        >>> rule = PointRule(tasks={"active_days": TaskRule(threshold=0.5, scale=1.2, cap=7.0)})
+        >>> rule.apply(np.array([[0.4], [0.5], [6.5]])).ravel().tolist()
+        [0.0, 0.6, 7.0]
     """
 
     tasks: dict[str, TaskRule]
 
     def apply(self, values: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N M"]:
-        columns = [
-            np.where(column < rule.threshold, 0.0, 1.0 if rule.scale is None else rule.scale * column)
-            for rule, column in zip(self.tasks.values(), values.T, strict=True)
-        ]
+        columns = [rule.apply(column) for rule, column in zip(self.tasks.values(), values.T, strict=True)]
         return np.stack(columns, axis=1)
 
 
@@ -125,11 +129,13 @@ def fit_rules(
             point[task.name] = smape[task.name] = DECISION
             continue
         label, exposure = labels[:, index], exposures[:, index]
+        largest = task.largest_label(spec.horizon)
+        cap = largest if np.isfinite(largest) else None
         shares = exposure * _per_cell(exposure * label, cells)
-        point[task.name] = _fit(forecasts.centre[eligible, index], label, shares, groups, absolute_errors)
+        point[task.name] = _fit(forecasts.centre[eligible, index], label, shares, groups, absolute_errors, cap)
         exposed = (exposure > 0).astype(float)
         shares = exposed * _per_cell(exposed, cells)
-        smape[task.name] = _fit(forecasts.smape[eligible, index], label, shares, groups, smape_terms)
+        smape[task.name] = _fit(forecasts.smape[eligible, index], label, shares, groups, smape_terms, cap)
     return ForecastRules(point=PointRule(tasks=point), smape=PointRule(tasks=smape))
 
 
@@ -151,6 +157,7 @@ def _fit(
     weights: Float[np.ndarray, "N"],
     groups: Int[np.ndarray, "N"],
     cost: Cost,
+    cap: float | None,
 ) -> TaskRule:
     """The scale nearest to 1, with its best threshold, whose weighted cost is within a standard error of the least."""
     order = np.argsort(-values, kind="stable")
@@ -161,7 +168,7 @@ def _fit(
 
     def gains(scale: float) -> Float[np.ndarray, "N"]:
         """What keeping each value, scaled, costs more than zero."""
-        more: Float[np.ndarray, N] = weights * (cost(scale * values, labels) - of_zero)
+        more: Float[np.ndarray, N] = weights * (cost(_scaled(values, scale, cap), labels) - of_zero)
         return more
 
     def by_group(scale: float, kept: int) -> Float[np.ndarray, "G"]:
@@ -177,8 +184,12 @@ def _fit(
         excess = total - best
         # Of rules that differ by rounding alone the scale nearest to 1 is taken.
         if excess.sum() <= standard_error(excess) * (1 + 1e-9) + 1e-12:
-            return TaskRule(threshold=_threshold(values, kept), scale=scale)
+            return TaskRule(threshold=_threshold(values, kept), scale=scale, cap=cap)
     raise AssertionError("the best rule is within a standard error of itself")
+
+
+def _scaled(values: Float[np.ndarray, "N"], scale: float, cap: float | None) -> Float[np.ndarray, "N"]:
+    return np.minimum(scale * values, np.inf if cap is None else cap)
 
 
 def standard_error(parts: Float[np.ndarray, "G"]) -> float:

@@ -7,6 +7,7 @@ buckets and vocabularies are fitted, travels inside checkpoints, and is the only
 import datetime
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -117,6 +118,12 @@ class TaskSpec(StrictConfig):
     """Of binary tasks alone."""
     mean_label: float
     max_label: float
+
+    def largest_label(self, horizon: int) -> float:
+        """What no label over ``horizon`` days exceeds; infinite where a day has no bound."""
+        if self.kind == "binary":
+            return 1.0
+        return math.inf if self.daily_max is None else float(self.daily_max * horizon)
 
 
 class ActivitySpec(StrictConfig):

@@ -18,6 +18,7 @@ from tests.training.run_toml import write_run
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table, same_rules
 from training.checkpoint import load_model, publish_model, run_content
 from training.config import TrainingConfig
+from training.forecast import ForecastRules
 from training.loop import LoopState, Snapshot
 from training.scoring import ModelForecaster, Source, forecast_columns
 
@@ -48,7 +49,7 @@ def prepare(out: Path, config: ModelConfig) -> Manifest:
             parameter.add_(0.05 * torch.randn_like(parameter))
     snapshot = Snapshot(model=module.state_dict(), optimizer={}, state=LoopState(best_loss=1.0))
     content = run_content(config, TrainingConfig(), dataset_generation="g")
-    rules = same_rules(0.5, 0.9)
+    rules = ForecastRules(point=same_rules(0.5, 1.1, cap=1.75).point, smape=same_rules(0.5, 0.9).smape)
     publish_model(str(out / "model"), snapshot=snapshot, spec=SPEC, content=content, rules=rules, grace_seconds=0)
     tables = {f"part-{n}": (random_table(rows, seed=n, labels=False), {}) for n, rows in enumerate((40, 1))}
     manifest = publish_tables(str(out / "features"), "features", tables)
@@ -98,6 +99,7 @@ def test_the_file_forecasts_without_the_package(tmp_path: Path, name: str) -> No
         assert scored["advertiser_id"].to_pylist() == [a for t in tables for a in t["advertiser_id"].to_pylist()]
         for column in names:
             expected = np.concatenate([part[column] for part in wanted])
+            assert (expected == 1.75).any() == column.endswith("_point"), column
             assert np.std(expected) > 0 or not column.endswith("_mean"), column
             np.testing.assert_allclose(scored[column].to_numpy(), expected, rtol=1e-5, atol=1e-5, err_msg=column)
 

@@ -97,6 +97,20 @@ def test_small_forecasts_of_true_zeros_become_zero() -> None:
     assert rules.smape == rules.point
 
 
+def test_no_scaled_forecast_exceeds_the_largest_label() -> None:
+    random = np.random.default_rng(1)
+    values = random.uniform(0.0, 7.0, (400, 1))
+    labels = np.minimum(1.3 * values, 7.0).round()
+    labels[:40], values[:40] = 7.0, 6.0
+    rules = fitted(values, labels, ["a"] * 400, spec=one_task(daily_max=1))
+    free = fitted(values, labels, ["a"] * 400)
+    for rule, uncapped in ((rules.point, free.point), (rules.smape, free.smape)):
+        assert rule.tasks["units"].cap == 7.0
+        assert rule.tasks["units"].scale > uncapped.tasks["units"].scale > 1, "the cap takes part in the fit"
+        assert rule.apply(values).max() == 7.0
+        assert rule.tasks["units"].apply(np.array([0.01, 100.0])).tolist()[1] == 7.0
+
+
 def test_each_aim_has_its_own_forecast() -> None:
     rules = ForecastRules(
         point=PointRule(tasks={"units": TaskRule(threshold=0.0, scale=2.0)}),
@@ -128,7 +142,7 @@ def test_only_eligible_rows_have_a_say() -> None:
 
 def test_rules_survive_json() -> None:
     rules = ForecastRules(
-        point=PointRule(tasks={"units": TaskRule(threshold=0.125, scale=0.9)}),
+        point=PointRule(tasks={"units": TaskRule(threshold=0.125, scale=0.9, cap=7.0)}),
         smape=PointRule(tasks={"units": DECISION}),
     )
     assert ForecastRules.model_validate_json(rules.model_dump_json()) == rules

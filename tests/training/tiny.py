@@ -45,9 +45,9 @@ MODEL = ModelConfig(embedding_dim=2, experts=2, view_dim=4, knowledge_dim=4, met
 DAY = datetime.date(2017, 3, 1)
 
 
-def same_rules(threshold: float, scale: float) -> ForecastRules:
+def same_rules(threshold: float, scale: float, cap: float | None = None) -> ForecastRules:
     """The same rule for every task and both aims."""
-    rule = PointRule(tasks={name: TaskRule(threshold=threshold, scale=scale) for name in SPEC.task_names})
+    rule = PointRule(tasks={name: TaskRule(threshold=threshold, scale=scale, cap=cap) for name in SPEC.task_names})
     return ForecastRules(point=rule, smape=rule)
 
 

@@ -61,10 +61,7 @@ def weeks_ahead(spec: DatasetSpec) -> Float[np.ndarray, "M"]:
 
 def upper_bounds(spec: DatasetSpec) -> Float[np.ndarray, "M"]:
     """The largest possible label of each task, infinite where a day has no bound."""
-    bounds = [
-        1.0 if t.kind == "binary" else np.inf if t.daily_max is None else t.daily_max * spec.horizon for t in spec.tasks
-    ]
-    return np.array(bounds, float)
+    return np.array([task.largest_label(spec.horizon) for task in spec.tasks])
 
 
 def _need_weeks(spec: DatasetSpec, weeks: int, name: str) -> None:

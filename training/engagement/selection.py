@@ -132,7 +132,7 @@ class Selection:
                 list(QUANTILES.values()),
                 probability=rule.reward.probability,
                 step=rule.reward.step,
-                highest=np.inf if task.daily_max is None else float(task.daily_max * spec.horizon),
+                highest=task.largest_label(spec.horizon),
                 whole=task.scale == 0,
             )
             columns |= {"target": targets, "unaided_probability": chances}
