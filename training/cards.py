@@ -62,7 +62,8 @@ def _model_card(
         "## What it says",
         _table(("task", "kind", "unit", "zero below", "scale"), (_rule(task, rules) for task in spec.tasks)),
         "`<task>_mean` is the expected value, `<task>_point` is aimed at small absolute errors (0 below the "
-        "threshold, else the scale times the forecast, no more than a label can be; both fitted on validation), `<task>_smape` at SMAPE.",
+        "threshold, else the scale times the forecast, no more than a label can be; both fitted on validation), "
+        "`<task>_smape` at SMAPE.",
         "## How it was trained",
         _table(
             ("", ""),
