@@ -7,6 +7,8 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from training.allocator import HUGE_PAGES
+
 
 def run_all(commands: Mapping[str, Sequence[str]], *, processes: int, what: str) -> int:
     """Run the commands, by name, and say how long the rest will take; a process status, 1 if any failed.
@@ -15,7 +17,7 @@ def run_all(commands: Mapping[str, Sequence[str]], *, processes: int, what: str)
     """
     waiting, running, failed = deque(commands), dict[str, subprocess.Popen[bytes]](), []
     done, started = 0, time.monotonic()
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = HUGE_PAGES | os.environ | {"OMP_NUM_THREADS": "1"}
     while waiting or running:
         while waiting and len(running) < processes:
             name = waiting.popleft()

@@ -22,6 +22,7 @@ from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
 from m2m_model.losses import JointLoss
 from m2m_model.model import Model, parameter_count
 from m2m_model.zoo.registry import build_model
+from training.allocator import keep_freed_memory
 from training.baselines.lightgbm import OBJECTIVES
 from training.baselines.registry import BASELINES, refitted
 from training.compare.asides import Asides
@@ -107,6 +108,7 @@ class Fitted:
 def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     """Train the cell's models, or fit its baseline; the test rows are not looked at."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     manifest, source = open_dataset(job.dataset, batch_size=job.config.predict.batch_size)
     spec = source.spec
 
