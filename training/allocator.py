@@ -10,9 +10,9 @@ PAD_BYTES = 64 << 20
 
 
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""For the environment that a process starts with: glibc asks for memory in huge pages, so that fewer addresses are looked
-up. A study's cells take an eighth less time by it; first steps of large models take longer, so that jobs do without
-(benchmarks/training.md)."""
+"""For the environment that a process starts with: glibc asks for memory in huge pages, which spares looking up
+addresses. A study's cells take an eighth less time by it; first steps of large models take longer, so that jobs do
+without (benchmarks/training.md)."""
 
 
 def keep_freed_memory() -> None:
