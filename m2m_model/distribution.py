@@ -70,7 +70,9 @@ class Bins(nn.Module):
 
 def bin_starts(task: TaskSpec, horizon: int) -> Float[np.ndarray, "K"]:
     """Ascending lower ends of a task's bins, the last one open."""
-    largest = max(task.max_label, 1.0) if task.daily_max is None else float(task.daily_max * horizon)
+    largest = task.largest_label(horizon)
+    if np.isinf(largest):
+        largest = max(task.max_label, 1.0)
     if task.scale == 0:
         whole: Float[np.ndarray, K] = np.unique(np.geomspace(1.0, max(largest, 2.0), BINS).round()) - 0.5
         return whole

@@ -7,8 +7,6 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 NEVER = 2**31 - 1
 PAD_BYTES = 64 << 20
 """Asked for beyond what is needed, so that small objects do not eat into the room that a large tensor leaves."""
-
-
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """For the environment that a process starts with: glibc asks for memory in huge pages, which spares looking up
 addresses. A study's cells take an eighth less time by it; first steps of large models take longer, so that jobs do
