@@ -63,8 +63,8 @@ class TaskRule(StrictConfig):
     """The largest possible label; None where there is none."""
 
     def apply(self, values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-        kept = np.ones_like(values) if self.scale is None else _scaled(values, self.scale, self.cap)
-        return np.where(values < self.threshold, 0.0, kept)
+        kept = np.ones_like(values) if self.scale is None else self.scale * values
+        return np.where(values < self.threshold, 0.0, np.minimum(kept, np.inf if self.cap is None else self.cap))
 
 
 DECISION = TaskRule(threshold=0.5, scale=None)
@@ -132,10 +132,10 @@ def fit_rules(
         largest = task.largest_label(spec.horizon)
         cap = largest if np.isfinite(largest) else None
         shares = exposure * _per_cell(exposure * label, cells)
-        point[task.name] = _fit(forecasts.centre[eligible, index], label, shares, groups, absolute_errors, cap)
+        point[task.name] = _fit(forecasts.centre[eligible, index], label, shares, groups, absolute_errors, cap=cap)
         exposed = (exposure > 0).astype(float)
         shares = exposed * _per_cell(exposed, cells)
-        smape[task.name] = _fit(forecasts.smape[eligible, index], label, shares, groups, smape_terms, cap)
+        smape[task.name] = _fit(forecasts.smape[eligible, index], label, shares, groups, smape_terms, cap=cap)
     return ForecastRules(point=PointRule(tasks=point), smape=PointRule(tasks=smape))
 
 
@@ -157,9 +157,13 @@ def _fit(
     weights: Float[np.ndarray, "N"],
     groups: Int[np.ndarray, "N"],
     cost: Cost,
+    *,
     cap: float | None,
 ) -> TaskRule:
-    """The scale nearest to 1, with its best threshold, whose weighted cost is within a standard error of the least."""
+    """The scale nearest to 1, with its best threshold, whose weighted cost is within a standard error of the least.
+
+    The cap has no say in the fit: with it, large scales would pay by rounding up to the cap.
+    """
     order = np.argsort(-values, kind="stable")
     values, labels, weights, groups = values[order], labels[order], weights[order], groups[order]
     # Keeping the k largest values is a threshold only where the next value is smaller.
@@ -168,7 +172,7 @@ def _fit(
 
     def gains(scale: float) -> Float[np.ndarray, "N"]:
         """What keeping each value, scaled, costs more than zero."""
-        more: Float[np.ndarray, N] = weights * (cost(_scaled(values, scale, cap), labels) - of_zero)
+        more: Float[np.ndarray, N] = weights * (cost(scale * values, labels) - of_zero)
         return more
 
     def by_group(scale: float, kept: int) -> Float[np.ndarray, "G"]:
@@ -186,10 +190,6 @@ def _fit(
         if excess.sum() <= standard_error(excess) * (1 + 1e-9) + 1e-12:
             return TaskRule(threshold=_threshold(values, kept), scale=scale, cap=cap)
     raise AssertionError("the best rule is within a standard error of itself")
-
-
-def _scaled(values: Float[np.ndarray, "N"], scale: float, cap: float | None) -> Float[np.ndarray, "N"]:
-    return np.minimum(scale * values, np.inf if cap is None else cap)
 
 
 def standard_error(parts: Float[np.ndarray, "G"]) -> float:
