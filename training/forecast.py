@@ -162,7 +162,7 @@ def _fit(
 ) -> TaskRule:
     """The scale nearest to 1, with its best threshold, whose weighted cost is within a standard error of the least.
 
-    The cap has no say in the fit: with it, large scales would pay by rounding up to the cap.
+    The cap has no say in the fit: that would be another rule (docs/best_preset.md).
     """
     order = np.argsort(-values, kind="stable")
     values, labels, weights, groups = values[order], labels[order], weights[order], groups[order]
