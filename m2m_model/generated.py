@@ -15,7 +15,8 @@ every row, B X Y S multiplications, and its gradient is met three times more: ``
    the X at a time as stay in cache, and used for dV, dv and ds at once; V and v are laid out so that a slice of them
    is contiguous.
 4. *W is kept* from the forward to the backward pass: to make it again costs a third more arithmetic than reading it.
-   Where there will be no backward pass it is made for a block of keys at a time.
+   Where there will be no backward pass it is made for a block of keys at a time, and without v: ``W h = (V s) h + v h``
+   saves a copy of v into every W and costs one product for all rows; with a backward pass it would cost three.
 5. *No W for rows alone.* Where a key has one row and the row one vector, W is as large as all else together and used
    for a single product. ``W h = sum_x V_x (h_x s)`` is as many multiplications as making W, and nothing larger than
    V itself is written; so are its gradients, with ``P_x = V_x^T dy`` for both dh and ds.
@@ -37,8 +38,8 @@ SLICE_BYTES = 5 << 20
 ROWS_ALONE = 48
 """Fewer are not worth products of their own: those are as many as W has rows, each over all rows that are alone."""
 
-KEYS_AT_A_TIME = 256
-"""Without a backward pass; 256 MiB of W at D = 512."""
+KEYS_AT_A_TIME = 512
+"""Without a backward pass; 512 MiB of W at D = 512, in bf16 256."""
 
 Runs = tuple[tuple[int, int], ...]
 """(k, n), (k', n'), ...: the first k keys have n rows each, the next k' have n' each; rows lie in the order of keys."""
@@ -101,12 +102,9 @@ def generated_product(
         h, s, runs = h[alone:], s[alone:], runs[1:]
         if not runs:
             return parts[0]
-    blocks = [(slice(None), slice(None), runs)] if torch.is_grad_enabled() else _blocks(runs)
-    parts += [
-        _GeneratedProduct.apply(h[rows], s[keys], by_scenario, always, block)  # type: ignore[no-untyped-call]
-        for rows, keys, block in blocks
-    ]
-    return torch.cat(parts) if parts else h.new_empty(*h.shape[:2], by_scenario.shape[1])
+    product = _GeneratedProduct.apply if torch.is_grad_enabled() else _forward_only
+    parts.append(product(h, s, by_scenario, always, runs))
+    return torch.cat(parts) if alone else parts[0]
 
 
 def _rows_alone(h: Float[Tensor, "B R X"], runs: Runs) -> int:
@@ -139,6 +137,22 @@ class _ProductAlone(torch.autograd.Function):
             dh[:, part] += (p * s).sum(dim=2).T
             ds += (p * of_h).sum(dim=0)
         return dh, ds, d_by_scenario, h.T @ dy
+
+
+def _forward_only(h: Tensor, s: Tensor, by_scenario: Tensor, always: Tensor, runs: Runs) -> Tensor:
+    """The same as :class:`_GeneratedProduct` where no gradients are wanted."""
+    if torch.is_autocast_enabled("cpu"):
+        h, s, by_scenario, always = (part.bfloat16() for part in (h, s, by_scenario, always))
+    with torch.autocast("cpu", enabled=False):
+        y = h @ always
+        for block_rows, block_keys, block in _blocks(runs):
+            of_s, of_h, of_y = s[block_keys], h[block_rows], y[block_rows]
+            w = h.new_empty(len(of_s), *always.shape)
+            for part in _slices(of_s, by_scenario):
+                torch.mm(of_s, by_scenario[part].flatten(0, 1).T, out=w[:, part].flatten(1))
+            for rows, keys in _runs(block):
+                _grouped(of_y[rows], keys).baddbmm_(_grouped(of_h[rows], keys), w[keys])
+    return y
 
 
 class _GeneratedProduct(torch.autograd.Function):
