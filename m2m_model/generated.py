@@ -22,6 +22,8 @@ every row, B X Y S multiplications, and its gradient is met three times more: ``
    V itself is written; so are its gradients, with ``P_x = V_x^T dy`` for both dh and ds.
 """
 
+import math
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -107,6 +109,25 @@ def generated_product(
     return torch.cat(parts) if alone else parts[0]
 
 
+class _Workspace(threading.local):
+    """Room for W, taken once by a thread: were it asked for anew each time, small objects that live on, such as torch's
+    kernels for the shapes met so far, would settle where it had been, and the process grow with every batch."""
+
+    def __init__(self) -> None:
+        self.bytes = torch.empty(0, dtype=torch.uint8)
+
+    def like(self, other: Tensor, *shape: int) -> Tensor:
+        """An uninitialised tensor of ``other``'s type, good until the next call."""
+        needed = math.prod(shape) * other.element_size()
+        if len(self.bytes) < needed:
+            with torch.inference_mode(False):
+                self.bytes = torch.empty(needed, dtype=torch.uint8)
+        return self.bytes[:needed].view(other.dtype).view(shape)
+
+
+_workspace = _Workspace()
+
+
 def _rows_alone(h: Float[Tensor, "B R X"], runs: Runs) -> int:
     """How many rows, the first ones, are better multiplied without W. None in bf16: X parts, so many roundings."""
     alone = runs[0][0] if runs and runs[0][1] == 1 and h.shape[1] == 1 else 0
@@ -147,10 +168,10 @@ def _forward_only(h: Tensor, s: Tensor, by_scenario: Tensor, always: Tensor, run
         y = h @ always
         for block_rows, block_keys, block in _blocks(runs):
             of_s, of_h, of_y = s[block_keys], h[block_rows], y[block_rows]
-            w = h.new_empty(len(of_s), *always.shape)
+            w = _workspace.like(h, len(of_s), *always.shape)
             for part in _slices(of_s, by_scenario):
                 torch.mm(of_s, by_scenario[part].flatten(0, 1).T, out=w[:, part].flatten(1))
-            for rows, keys in _runs(block):
+            for rows, keys in _runs(_powers_of_two(block)):
                 _grouped(of_y[rows], keys).baddbmm_(_grouped(of_h[rows], keys), w[keys])
     return y
 
@@ -224,6 +245,11 @@ def _blocks(runs: Runs) -> Iterator[tuple[slice, slice, Runs]]:
         ends = row + sum(keys * rows for keys, rows in block), key + sum(keys for keys, _ in block)
         yield slice(row, ends[0]), slice(key, ends[1]), tuple(block)
         (row, key), block = ends, []
+
+
+def _powers_of_two(runs: Runs) -> Runs:
+    """The same keys in runs of 1, 2, 4, ... of them: torch keeps a kernel for every shape that it has met in bf16."""
+    return tuple((1 << bit, rows) for keys, rows in runs for bit in range(keys.bit_length()) if keys >> bit & 1)
 
 
 def _grouped(vectors: Tensor, keys: slice) -> Tensor:
