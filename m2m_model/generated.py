@@ -120,8 +120,7 @@ class _Workspace(threading.local):
         """An uninitialised tensor of ``other``'s type, good until the next call."""
         needed = math.prod(shape) * other.element_size()
         if len(self.bytes) < needed:
-            with torch.inference_mode(False):
-                self.bytes = torch.empty(needed, dtype=torch.uint8)
+            self.bytes = torch.empty(needed, dtype=torch.uint8)
         return self.bytes[:needed].view(other.dtype).view(shape)
 
 

@@ -205,3 +205,15 @@ def test_without_gradients_keys_come_in_blocks(keys: list[int], at_a_time: int) 
         blocks = generated.generated_product(h, s, by_s, always, runs)
     whole = generated.generated_product(h, s, by_s, always, runs)
     torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
+
+
+def test_inference_leaves_room_that_others_can_use() -> None:
+    """Room for W outlives the call, and not all that writes may write to tensors made in inference mode."""
+    h, s, by_s, always = torch.randn(40, 2, 3), torch.randn(40, 4), torch.randn(3, 5, 4), torch.randn(3, 5)
+    runs = ((40, 1),)
+    expected = generated.generated_product(h, s, by_s, always, runs)
+    generated._workspace.bytes = torch.empty(0, dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(generated.generated_product(h, s, by_s, always, runs), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(generated.generated_product(h, s, by_s, always, runs), expected)
