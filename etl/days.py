@@ -125,7 +125,7 @@ class FeatureDays:
             UserError: there is no such day.
         """
         folder = self.folder(date)
-        manifest = read_manifest(folder, kind="features", build_hint="build it with jobs/build_dataset.py --backfill")
+        manifest = read_manifest(folder, kind="features", build_hint="build it with m2m build --backfill")
         (entry,) = manifest.select(role=ROLE)
         return folder.read_file(entry, hint="build the day again")
 

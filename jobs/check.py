@@ -1,24 +1,19 @@
 """A config and its data, checked as a build would and no dataset made; how large it will be, and how long it takes."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from etl.session import build_session
 from etl.trial import Trial, try_build
-from jobs.config import RunConfig, run_job
+from jobs.config import RunConfig, argument_parser, run_job
 from training.estimate import measure_step
 
 MINUTE, MEGABYTE = 60.0, 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's TOML file")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
-    arguments = parser.parse_args(argv)
+    arguments = argument_parser(__doc__).parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
     spark = build_session(config.spark, app_name=f"{config.run.name}: check")
     try:

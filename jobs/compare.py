@@ -127,7 +127,7 @@ def build_study_dataset(study: Study, out: Path, overrides: Sequence[str]) -> No
         return
     raw = Path(RunConfig.read(study.study.run).run.path("raw"))
     if not raw.exists():
-        raise UserError(f"the study's raw tables must be in {raw}: run jobs/make_raw.py --config {study.study.run}")
+        raise UserError(f"the study's raw tables must be in {raw}: run m2m make-raw --config {study.study.run}")
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "raw").exists():
         (out / "raw").symlink_to(raw.absolute())

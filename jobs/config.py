@@ -99,7 +99,7 @@ class RunConfig(EtlConfig, TrainingConfig):
         dataset = Folder.at(self.run.path("dataset"))
         if self.registry.location or not dataset.exists(MANIFEST):
             return model.spec_location
-        manifest = read_manifest(dataset, kind="dataset", build_hint="run jobs/build_dataset.py first")
+        manifest = read_manifest(dataset, kind="dataset", build_hint="run m2m build first")
         same = manifest.content.get("feature_fingerprint") == model.spec.feature_fingerprint
         return self.dataset_spec() if same else model.spec_location
 
@@ -110,7 +110,7 @@ class RunConfig(EtlConfig, TrainingConfig):
             UserError: there is no dataset.
         """
         location = self.run.path("dataset")
-        manifest = read_manifest(Folder.at(location), kind="dataset", build_hint="run jobs/build_dataset.py first")
+        manifest = read_manifest(Folder.at(location), kind="dataset", build_hint="run m2m build first")
         (entry,) = manifest.select(role="spec")
         return below(location, entry.path)
 

@@ -69,7 +69,7 @@ def missed_nights(config: RunConfig, date: datetime.date) -> list[datetime.date]
     window = date - config.keeper.catch_up_days * DAY
     if left := [day for day in missed if day < window]:
         named = ", ".join(map(str, left))
-        print(f"warning: older than [keeper] catch_up_days, run jobs/daily.py for each: {named}", file=sys.stderr)
+        print(f"warning: older than [keeper] catch_up_days, run m2m daily for each: {named}", file=sys.stderr)
     return [day for day in missed if day >= window]
 
 

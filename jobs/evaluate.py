@@ -26,13 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = RunConfig.read(arguments.config, arguments.overrides)
     cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
     dataset, out = config.run.path("dataset"), config.run.path("evaluation")
-    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
+    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run m2m build first")
     spec = read_spec(Folder.at(dataset), manifest)
     model = load_model(config.run.path("model"))
     if model.spec != spec:
         raise UserError(
             f"model {model.version} was trained on spec {model.spec.feature_fingerprint}, the dataset has "
-            f"{spec.feature_fingerprint} or other label statistics: run jobs/train.py again"
+            f"{spec.feature_fingerprint} or other label statistics: run m2m train again"
         )
     tracker = open_tracker(config.tracking, out=config.run.path(), run=config.run.name)
     source = Source(location=dataset, spec=spec, batch_size=config.predict.batch_size)

@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     RunConfig.read(config)
     _say(tables, guess, written)
     if kept is None:
-        print(f"wrote {config} and the converted tables in {raw}; next: m2m check {config}")
+        print(f"wrote {config} and the converted tables in {raw}; next: m2m check --config {config}")
     else:
-        print(f"wrote the converted tables in {raw} and left {config} as it is; next: m2m check {config}")
+        print(f"wrote the converted tables in {raw} and left {config} as it is; next: m2m check --config {config}")
         if written.last_day > kept.raw.last_day:
             print(
                 f"{config} goes up to {kept.raw.last_day}: set raw.last_day to {written.last_day}, and move [split] on"

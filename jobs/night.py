@@ -31,7 +31,7 @@ from training.registry.store import PublishedModel
 
 Done = tuple[StepStatus, str]
 """What a step did, and its detail."""
-HINT = "run jobs/daily.py for that day"
+HINT = "run m2m daily for that day"
 GOES_ON = (ExitCode.OK, ExitCode.LABELS_FAILED)
 """Without an earlier day's labels tonight's drift and inputs can be looked at all the same."""
 

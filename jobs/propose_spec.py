@@ -1,7 +1,7 @@
 """A new spec version from daily increments: bucket edges from the sketches kept beside feature days, merged.
 
 The new spec lies in ``<out>/specs/<version>.json`` and names its parent; nothing else changes: datasets, feature days
-and models keep the spec they were made with. To use it: ``jobs/build_dataset.py --spec <out>/specs/<version>.json``.
+and models keep the spec they were made with. To use it: ``m2m build --spec <out>/specs/<version>.json``.
 """
 
 import datetime

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = argument_parser(__doc__).parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
     dataset, model = config.run.path("dataset"), load_model(config.run.path("model"))
-    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
+    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run m2m build first")
     spec = read_spec(Folder.at(dataset), manifest)
     source = Source(location=dataset, spec=spec, batch_size=config.predict.batch_size)
     test = parquet_files(manifest, split="test")

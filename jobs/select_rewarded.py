@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     config = RunConfig.read(arguments.config, arguments.overrides)
     predictions = config.run.path("predictions", f"dt={arguments.date}")
-    made = read_manifest(Folder.at(predictions), kind="predictions", build_hint="run jobs/predict.py for that day")
+    made = read_manifest(Folder.at(predictions), kind="predictions", build_hint="run m2m predict for that day")
     for name, rule in config.engagement.lists.items():
         lists = config.run.path("lists")
         if is_current(name, rule, date=arguments.date, predictions_generation=made.generation, lists=lists):

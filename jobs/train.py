@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cluster = config.cluster.model_copy(update={"address": arguments.address or config.cluster.address})
     config = config.model_copy(update={"cluster": cluster})
     dataset, out = config.run.path("dataset"), config.run.path("model")
-    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
+    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run m2m build first")
     spec = read_spec(Folder.at(dataset), manifest)
     tracker = open_tracker(config.tracking, out=config.run.path(), run=config.run.name)
     job = TrainJob(

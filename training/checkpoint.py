@@ -187,7 +187,7 @@ def load_model(location: str) -> LoadedModel:
         UserError: there is none, or it is damaged.
     """
     folder = Folder.at(location)
-    manifest = read_manifest(folder, kind=KIND, build_hint="run jobs/train.py first")
+    manifest = read_manifest(folder, kind=KIND, build_hint="run m2m train first")
     files = {}
     for entry in manifest.files:
         files[entry.partition.get("role", "")] = folder.read_file(entry, hint="train again")

@@ -100,7 +100,7 @@ def _has_extension_type(kind: pa.DataType) -> bool:
 def open_split(location: str, *splits: str) -> SplitFiles:
     """Files of one or more splits of the dataset published at ``location``."""
     folder = Folder.at(location)
-    manifest = read_manifest(folder, kind="dataset", build_hint="run jobs/build_dataset.py first")
+    manifest = read_manifest(folder, kind="dataset", build_hint="run m2m build first")
     files = SplitFiles(folder, tuple(entry for split in splits for entry in manifest.select(split=split)))
     files.check_sizes()
     return files

@@ -34,7 +34,7 @@ def predict_day(
     manifest = read_manifest(
         source,
         kind="features",
-        build_hint="build the day with jobs/build_dataset.py --date D --spec <dataset>/spec.json",
+        build_hint="build the day with m2m build --date D --spec <dataset>/spec.json",
     )
     spec = read_spec(source, manifest)
     if spec.feature_fingerprint != model.spec.feature_fingerprint:

@@ -97,7 +97,7 @@ def report(seeds: list[dict[str, dict[str, float]]], modes: list[str]) -> None:
 def thin(location: str, out: str, every: int) -> int:
     """Publish every n-th as-of day of a dataset at ``out``; returns the training rows that are left."""
     source, target = Folder.at(location), Folder.at(out)
-    manifest = read_manifest(source, kind="dataset", build_hint="run jobs/build_dataset.py first")
+    manifest = read_manifest(source, kind="dataset", build_hint="run m2m build first")
     kept = [file for file in manifest.files if "split" not in file.partition]
     for split in ("train", "validation", "test"):
         files = manifest.select(split=split)

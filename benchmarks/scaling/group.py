@@ -18,6 +18,7 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.store import Folder, read_manifest
 from m2m_model.losses import JointLoss
 from m2m_model.zoo.registry import build_model
+from training.allocator import keep_freed_memory
 from training.config import ReaderConfig, TrainConfig
 from training.dataset import label_statistics, open_split
 from training.loop import EpochLosses, Event, Loop, task_weights
@@ -110,6 +111,7 @@ def run(groups: Sequence[Group]) -> list[Outcome]:
 
 def _worker(rank: int, groups: list[Group], folder: str, address: str) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()
     if address:
         ray.init(address=address, log_to_driver=False)
     world = groups[0].workers

@@ -2,14 +2,17 @@
 
 Runs of one and of two workers alternate, and each takes its fastest epoch; on a machine that others use too the numbers
 mean little. ``speedup_2_workers_by_cpu_time`` is then the better guess: 2 x rows per CPU-second of two workers over
-those of one, what two quiet cores would give if neither worker ever waited for the other. Writes the picture, prints a
-line per run and, last, one JSON object with ``speedup_2_workers``.
+those of one, what two quiet cores would give if neither worker ever waited for the other. Both are of the same rows a
+step, which each of two workers has half of; smaller steps can be faster by the row, so that
+``speedup_2_workers_same_rows_each`` sets two workers beside one with half the rows a step. Writes the picture, prints
+a line per run and, last, one JSON object with these.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +53,18 @@ def main() -> None:
     model = PRESETS[arguments.preset]
     train = TrainConfig(epochs=EPOCHS, early_stopping_patience=EPOCHS, batch_size=arguments.batch_size)
     train = TrainConfig.model_validate(train.model_dump() | json.loads(arguments.set))
-    best, by_cpu = {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}
+    half = train.model_copy(update={"batch_size": train.batch_size // 2})
+    groups = {
+        "1": Group(name="1 worker", dataset=location, model=model, train=train, workers=1),
+        "2": Group(name="2 workers", dataset=location, model=model, train=train, workers=2),
+        "1, half the step": Group(name="1 worker, half the step", dataset=location, model=model, train=half, workers=1),
+    }
+    best, by_cpu = dict.fromkeys(groups, 0.0), dict.fromkeys(groups, 0.0)
     for _ in range(arguments.repeats):
-        for workers in best:
-            name = f"{workers} worker" + "s" * (workers > 1)
-            group = Group(
-                name=name, dataset=location, model=model, train=train, workers=workers, pinned=True, shuffle_blocks=1
-            )
-            outcome = run([group])[0]
-            best[workers] = max(best[workers], *outcome.rows_per_s[1:])
-            by_cpu[workers] = max(by_cpu[workers], outcome.rows_per_cpu_s)
+        for name, group in groups.items():
+            outcome = run([replace(group, pinned=True, shuffle_blocks=1)])[0]
+            best[name] = max(best[name], *outcome.rows_per_s[1:])
+            by_cpu[name] = max(by_cpu[name], outcome.rows_per_cpu_s)
     parameters = count_parameters(location, model)
     reduce_s = {kind: all_reduce_s(parameters, kind) for kind in ("fp32", "bf16")}
     result: dict[str, Any] = {
@@ -68,14 +73,15 @@ def main() -> None:
         "parameters": parameters,
         "gradient_mib": round(parameters * 4 / 2**20, 1),
         "all_reduce_s": {kind: round(seconds, 4) for kind, seconds in reduce_s.items()},
-        "rows_per_s": {str(workers): round(rate) for workers, rate in best.items()},
-        "speedup_2_workers": round(best[2] / best[1], 3),
-        "rows_per_cpu_s": {str(workers): round(rate) for workers, rate in by_cpu.items()},
-        "speedup_2_workers_by_cpu_time": round(2 * by_cpu[2] / by_cpu[1], 3),
+        "rows_per_s": {name: round(rate) for name, rate in best.items()},
+        "speedup_2_workers": round(best["2"] / best["1"], 3),
+        "speedup_2_workers_same_rows_each": round(best["2"] / best["1, half the step"], 3),
+        "rows_per_cpu_s": {name: round(rate) for name, rate in by_cpu.items()},
+        "speedup_2_workers_by_cpu_time": round(2 * by_cpu["2"] / by_cpu["1"], 3),
     }
     # Two workers' ring sends as many bytes as there are, each way.
     link = Network(latency_s=0.0, bytes_per_s=parameters * 4 / reduce_s["fp32"])
-    measured = {workers: workers * rate for workers, rate in by_cpu.items()} if arguments.by_cpu_time else best
+    measured = {1: by_cpu["1"], 2: 2 * by_cpu["2"]} if arguments.by_cpu_time else {1: best["1"], 2: best["2"]}
     alone = Workload(
         parameters=parameters, rows_per_step=arguments.batch_size // 2, rows_per_core_s=measured[1], cores=1
     )

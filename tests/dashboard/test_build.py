@@ -85,7 +85,7 @@ def test_a_new_build_leaves_no_data_of_the_one_before(day: Day) -> None:
     library = (out / "plotly.min.js").stat()
     assert first.advertisers == 150
     assert first.missing == [
-        f"{day.out}/evaluation holds no complete evaluation (no manifest.json): run jobs/evaluate.py first"
+        f"{day.out}/evaluation holds no complete evaluation (no manifest.json): run m2m evaluate first"
     ]
     build_dashboard(places(day.out), str(out), name="tiny", config=CONFIG)
     (live,) = out.glob("data-*")

@@ -123,11 +123,11 @@ def test_refusals_say_the_way_out(platform: Platform, capsys: pytest.CaptureFixt
     assert "--experiment must be one of ['better', 'spring']" in refused(name="summer")
     after = NEXT + datetime.timedelta(days=1)
     assert f"must lie in experiments.spring, from {DAY} to {NEXT}, however: {after}" in refused(date=after)
-    assert "run jobs/select_rewarded.py --date D first" in refused(date=NEXT)
+    assert "run m2m select --date D first" in refused(date=NEXT)
     assert "one of ['days'], however: 'units'" in refused("--set", "experiments.spring.active=units")
     assert "one of ['units', 'days'], however: 'sales'" in refused("--set", "experiments.spring.spend=sales")
     assert platform.read("spring") == 2
-    assert "nobody is enrolled in experiments.spring: run jobs/enrol.py" in capsys.readouterr().err
+    assert "nobody is enrolled in experiments.spring: run m2m enrol" in capsys.readouterr().err
     platform.publish_day(range(50, 70), NEXT)
     assert platform.enrol("spring", NEXT) == 0
     assert f"days are enrolled in order: {NEXT} is" in refused()

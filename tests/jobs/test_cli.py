@@ -1,6 +1,7 @@
 """``m2m``: the jobs' own ``main`` under one name."""
 
 import importlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -46,3 +47,9 @@ def test_an_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
 def test_errors_of_a_job_are_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run_job(lambda: cli.main(["report", "--config", str(tmp_path / "no.toml")])) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_what_an_error_tells_to_run_is_a_verb() -> None:
+    sources = [path for folder in ("etl", "training", "m2m_model", "jobs") for path in (ROOT / folder).rglob("*.py")]
+    told = {verb for path in sources for verb in re.findall(r"\b(?:run|with|next:) m2m ([\w-]+)", path.read_text())}
+    assert {"build", "train", "registry"} <= told <= set(cli.MODULES)

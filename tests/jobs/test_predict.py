@@ -117,7 +117,7 @@ def test_other_features_are_refused_naming_both_fingerprints(out: Path, capsys: 
 
 def test_a_missing_day_says_what_to_run(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(out, 3) == 2
-    assert "jobs/build_dataset.py --date" in capsys.readouterr().err
+    assert "m2m build --date" in capsys.readouterr().err
     assert not (out / "predictions").exists()
 
 

@@ -221,7 +221,7 @@ def test_what_is_not_published_is_an_alert_and_the_rest_is_said(day: Day) -> Non
     assert {alert.check for alert in report.alerts} == {"drift"}, "nobody waits for days before the first predicted"
     (day.out / f"labels/dt={AS_OF}/manifest.json").unlink()
     assert day.run() == 4
-    assert day.report().scored.missing.endswith("run jobs/build_dataset.py --labels 2017-03-01")
+    assert day.report().scored.missing.endswith("run m2m build --labels 2017-03-01")
     assert day.report().drift.psi["profile.size"]
 
 

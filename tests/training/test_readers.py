@@ -370,7 +370,7 @@ def test_epoch_seeds_do_not_collide() -> None:
 
 
 def test_a_folder_without_a_manifest_is_not_a_dataset(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"run jobs/build_dataset\.py first"):
+    with pytest.raises(UserError, match="run m2m build first"):
         open_split(str(Folder.at(tmp_path).path), "train")
 
 

@@ -227,7 +227,7 @@ def test_the_last_published_day_is_shown(tmp_path: Path) -> None:
 def test_an_evaluation_of_another_model_is_refused(tmp_path: Path) -> None:
     inputs, _ = publish_run(tmp_path)
     publish_files(tmp_path / "model", "model", {"training.json": b"{}"}, {})
-    with pytest.raises(UserError, match=r"run jobs/evaluate\.py again"):
+    with pytest.raises(UserError, match="run m2m evaluate again"):
         build_report(inputs, str(tmp_path / "report"))
     assert not (tmp_path / "report").exists()
 

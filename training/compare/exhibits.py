@@ -67,7 +67,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     (folder / "periods.csv").write_text(to_csv(PERIOD_COLUMNS, by_period(results)))
     page = [
         f"# {study.study.name}",
-        f"{results.completeness}. Made by `python jobs/exhibits.py`; periods: "
+        f"{results.completeness}. Made by `m2m exhibits`; periods: "
         + ", ".join(f"{name} (test {p.test[0]} .. {p.test[1]})" for name, p in study.periods.items())
         + ". NMAE is given for the `point` forecast, SMAPE for the `smape` forecast, both also for the others. "
         f"Every scenario and task: [{study.study.table}.md]({study.study.table}.md).",

@@ -106,7 +106,7 @@ class Trials:
         if unknown := sorted(set(self.space) - set(self.rows[0])):
             raise UserError(
                 f"{self.path} must have a column of every hyperparameter that is searched, however: {unknown[0]} is "
-                "missing; move it away and run jobs/search.py again, or take it out of [search]"
+                "missing; move it away and run m2m search again, or take it out of [search]"
             )
         row = min(self.rows[: self.section.trials], key=objective)
         return {key: row[key] for key in self.space}

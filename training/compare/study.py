@@ -146,7 +146,7 @@ class Study(StrictConfig):
                 done = f"{len(trials.rows)} of {trials.section.trials}"
                 raise UserError(
                     f"{trials.path} must have the trials of the study's search for {key.model}, however: {done}; run "
-                    "jobs/search.py with the study that has this contender itself"
+                    "m2m search with the study that has this contender itself"
                 )
             searched = overrides(trials.best)
         return [*self.study.set, *searched, *contender.set, *self._set_dataset(key.model), f"train.seed={key.seed}"]

@@ -86,8 +86,8 @@ def read_advertisers(
         UserError: the day is not published, or its predictions are not of its features.
     """
     day, scored = Folder.at(features), Folder.at(predictions)
-    made = read_manifest(day, kind="features", build_hint="run jobs/build_dataset.py --date D")
-    published = read_manifest(scored, kind="predictions", build_hint="run jobs/predict.py --date D")
+    made = read_manifest(day, kind="features", build_hint="run m2m build --date D")
+    published = read_manifest(scored, kind="predictions", build_hint="run m2m predict --date D")
     if published.content["features_generation"] != made.generation:
         raise UserError(f"{predictions} is not of the features that are published now: predict the day again")
     spec = read_spec(day, made)

@@ -60,23 +60,23 @@ def read_findings(places: Places, *, days: int) -> Findings:
     missing: list[str] = []
     predicted = published_days(places.predictions)
     if not predicted:
-        missing.append("No day has been predicted yet: run jobs/daily.py --date D.")
+        missing.append("No day has been predicted yet: run m2m daily --date D.")
     summaries = [
         found
         for date in published_days(places.daily, SUMMARY)[-days:]
         if (found := _or_say(partial(read_summary, night_folder(places.daily, date)), missing))
     ]
     if not summaries:
-        missing.append("No night has left a summary: jobs/daily.py writes one.")
+        missing.append("No night has left a summary: m2m daily writes one.")
     nights = [
         night
         for date in published_days(places.monitoring)[-days:]
         if (night := _or_say(partial(_night, below(places.monitoring, f"dt={date}")), missing))
     ]
     if not nights:
-        missing.append("Nothing is monitored yet: run jobs/monitor.py --date D every night.")
+        missing.append("Nothing is monitored yet: run m2m monitor --date D every night.")
     elif not any(night.tables.get("scores") for night in nights):
-        missing.append("No day's labels have matured and been scored: run jobs/build_dataset.py --labels D.")
+        missing.append("No day's labels have matured and been scored: run m2m build --labels D.")
     training, version = _or_say(partial(_training, places.model), missing) or (None, "")
     metrics = _or_say(partial(_metrics, places.evaluation, version), missing) or []
     return Findings(
@@ -100,13 +100,13 @@ def _or_say(read: Callable[[], T], missing: list[str]) -> T | None:
 
 def _night(location: str) -> Night:
     folder = Folder.at(location)
-    manifest = read_manifest(folder, kind=KIND, build_hint="run jobs/monitor.py for that day again")
+    manifest = read_manifest(folder, kind=KIND, build_hint="run m2m monitor for that day again")
     try:
         contents = {entry.partition["role"]: folder.read_bytes(entry.path) for entry in manifest.files}
         report = MonitorReport.model_validate_json(contents.pop("report"))
         tables = {role: pq.read_table(pa.BufferReader(content)).to_pylist() for role, content in contents.items()}
     except (KeyError, OSError, ValueError) as error:
-        raise UserError(f"{location} is damaged ({str(error).splitlines()[0]}): run jobs/monitor.py again") from None
+        raise UserError(f"{location} is damaged ({str(error).splitlines()[0]}): run m2m monitor again") from None
     return Night(
         report=report,
         tables={role: [line for line in lines if line["segment"] == HEADLINE] for role, lines in tables.items()},
@@ -115,7 +115,7 @@ def _night(location: str) -> Night:
 
 def _training(location: str) -> tuple[Mapping[str, Any], str]:
     folder = Folder.at(location)
-    manifest = read_manifest(folder, kind="model", build_hint="run jobs/train.py first")
+    manifest = read_manifest(folder, kind="model", build_hint="run m2m train first")
     (entry,) = manifest.select(role="training.json")
     return json.loads(folder.read_bytes(entry.path)), manifest.generation
 
@@ -127,10 +127,10 @@ def _metrics(location: str, version: str) -> list[MetricRow]:
         UserError: it has not been evaluated, or the evaluation is damaged.
     """
     folder = Folder.at(location)
-    manifest = read_manifest(folder, kind="evaluation", build_hint="run jobs/evaluate.py first")
+    manifest = read_manifest(folder, kind="evaluation", build_hint="run m2m evaluate first")
     if (evaluated := manifest.content["model_version"]) != version:
         raise UserError(
-            f"{location} is of model {evaluated}, {version or 'none'} forecasts: run jobs/evaluate.py again"
+            f"{location} is of model {evaluated}, {version or 'none'} forecasts: run m2m evaluate again"
         )
     (entry,) = manifest.select(role=METRICS.removesuffix(".csv"))
     return parse_metrics(folder.read_bytes(entry.path).decode())

@@ -28,8 +28,8 @@ class PredictedDay:
             UserError: the day is not predicted, or predictions and features are not of one another.
         """
         folder, forecasts = Folder.at(features), Folder.at(predictions)
-        made = read_manifest(folder, kind="features", build_hint="run jobs/build_dataset.py --date D first")
-        scored = read_manifest(forecasts, kind="predictions", build_hint="run jobs/predict.py --date D first")
+        made = read_manifest(folder, kind="features", build_hint="run m2m build --date D first")
+        scored = read_manifest(forecasts, kind="predictions", build_hint="run m2m predict --date D first")
         if scored.content["features_generation"] != made.generation:
             raise UserError(
                 f"{predictions} is of features {scored.content['features_generation']}, the day's are "

@@ -14,7 +14,7 @@ from training.experiments.enrolment import members
 from training.published import parquet_files, read_rows
 
 LISTS = "lists"
-SELECT_HINT = "run jobs/select_rewarded.py --date D first"
+SELECT_HINT = "run m2m select --date D first"
 
 
 def read_list(location: str) -> tuple[Manifest, pa.Table]:

@@ -24,7 +24,7 @@ from training.published import read_rows
 from training.scoring import write_parquet
 
 KIND = "assignment"
-HINT = "run jobs/enrol.py --experiment NAME --date D first"
+HINT = "run m2m enrol --experiment NAME --date D first"
 ASSIGNMENT = pa.schema(
     [
         *SCHEMA,

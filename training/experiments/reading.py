@@ -20,7 +20,7 @@ from training.experiments.enrolment import counts
 from training.experiments.planning import LEAST_RATIO_P, MEASURES, comparisons, ratio_p
 from training.published import parquet_files, read_rows, read_spec
 
-LABELS_HINT = "run jobs/build_dataset.py --labels D"
+LABELS_HINT = "run m2m build --labels D"
 SEPARATOR = "\x1f"
 
 

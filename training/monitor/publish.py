@@ -123,7 +123,7 @@ def _predicted_by(predictions: str, date: datetime.date) -> bool:
 def _scored(as_of: datetime.date, locations: Mapping[str, str]) -> tuple[DayScores | None, Scored]:
     missing = [name for name, location in locations.items() if not Folder.at(location).exists(MANIFEST)]
     if missing:
-        hint = f"; run jobs/build_dataset.py --labels {as_of}" if missing == ["labels"] else ""
+        hint = f"; run m2m build --labels {as_of}" if missing == ["labels"] else ""
         return None, Scored(as_of=as_of, missing=f"{as_of} has no published {' and no '.join(missing)}{hint}")
     try:
         sums, published = score_day(**locations)

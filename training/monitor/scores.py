@@ -123,9 +123,9 @@ def score_day(*, features: str, predictions: str, labels: str) -> tuple[DayScore
         UserError: one of the three is not published, or they are not of one another.
     """
     day, scored, matured = Folder.at(features), Folder.at(predictions), Folder.at(labels)
-    made = read_manifest(day, kind="features", build_hint="run jobs/build_dataset.py --date D")
-    published = read_manifest(scored, kind="predictions", build_hint="run jobs/predict.py --date D")
-    truth = read_manifest(matured, kind="labels", build_hint="run jobs/build_dataset.py --labels D")
+    made = read_manifest(day, kind="features", build_hint="run m2m build --date D")
+    published = read_manifest(scored, kind="predictions", build_hint="run m2m predict --date D")
+    truth = read_manifest(matured, kind="labels", build_hint="run m2m build --labels D")
     if published.content["features_generation"] != made.generation:
         raise UserError(
             f"{predictions} is of features {published.content['features_generation']}, the day's are now "

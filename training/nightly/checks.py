@@ -39,9 +39,9 @@ def check_night(
         UserError: the day is not published, or a file of it is damaged.
     """
     day = Folder.at(below(features, f"dt={date}"))
-    made = read_manifest(day, kind="features", build_hint="run jobs/daily.py")
+    made = read_manifest(day, kind="features", build_hint="run m2m daily")
     scored_day = Folder.at(below(predictions, f"dt={date}"))
-    scored = read_manifest(scored_day, kind="predictions", build_hint="run jobs/daily.py")
+    scored = read_manifest(scored_day, kind="predictions", build_hint="run m2m daily")
     spec = read_spec(day, made)
     inputs = read_inputs(made)
     before = _rows_before(predictions, date)
@@ -68,7 +68,7 @@ def _rows_before(predictions: str, date: datetime.date) -> int | None:
     for days in range(1, WEEK + 1):
         folder = Folder.at(below(predictions, f"dt={date - datetime.timedelta(days=days)}"))
         if folder.exists(MANIFEST):
-            return read_manifest(folder, kind="predictions", build_hint="run jobs/daily.py").rows
+            return read_manifest(folder, kind="predictions", build_hint="run m2m daily").rows
     return None
 
 

@@ -23,7 +23,7 @@ def predictions_status(features: str, predictions: str, date: datetime.date) -> 
     folder = Folder.at(below(predictions, f"dt={date}"))
     if not folder.exists(MANIFEST):
         return PartStatus("missing")
-    made = read_manifest(folder, kind="predictions", build_hint="run jobs/daily.py for that day")
+    made = read_manifest(folder, kind="predictions", build_hint="run m2m daily for that day")
     day = Folder.at(below(features, f"dt={date}"))
     if day.exists(MANIFEST):
         live = read_manifest(day, kind="features", build_hint="build the day again").generation

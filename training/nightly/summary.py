@@ -87,5 +87,5 @@ def read_summary(folder: Folder) -> Summary | None:
         return Summary.model_validate_json(folder.read_bytes(SUMMARY))
     except ValidationError as error:
         raise UserError(
-            f"{folder.uri}/{SUMMARY} is damaged ({error.error_count()} problems): run jobs/daily.py for that day again"
+            f"{folder.uri}/{SUMMARY} is damaged ({error.error_count()} problems): run m2m daily for that day again"
         ) from None

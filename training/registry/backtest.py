@@ -66,7 +66,7 @@ def tested(dataset: str) -> Manifest:
     Raises:
         UserError: there is no such dataset.
     """
-    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
+    manifest = read_manifest(Folder.at(dataset), kind="dataset", build_hint="run m2m build first")
     if not sum(entry.rows for entry in parquet_files(manifest, split="test")):
         raise UserError(f"{dataset} must have test rows to compare models on, however: it has none")
     return manifest

@@ -74,7 +74,7 @@ def published_model(location: str) -> PublishedModel:
         UserError: there is none, or its spec is damaged.
     """
     folder = Folder.at(location)
-    manifest = read_manifest(folder, kind=KIND, build_hint="run jobs/train.py first")
+    manifest = read_manifest(folder, kind=KIND, build_hint="run m2m train first")
     (entry,) = manifest.select(role=SPEC)
     spec = DatasetSpec.from_json(folder.read_bytes(entry.path).decode(), source=f"{location}/{entry.path}")
     return PublishedModel(location, manifest.generation, spec, below(location, entry.path), manifest.content)
@@ -97,7 +97,7 @@ class Registry:
             UserError: there is no model, or a file of it is damaged.
         """
         source = Folder.at(model)
-        manifest = read_manifest(source, kind=KIND, build_hint="run jobs/train.py first")
+        manifest = read_manifest(source, kind=KIND, build_hint="run m2m train first")
         target = Folder.at(self.version_location(manifest.generation))
         if target.exists(MANIFEST):
             return published_model(target.uri)
@@ -141,7 +141,7 @@ class Registry:
         """
         decision = self.decision()
         if decision is None:
-            raise UserError(f"{self.location} has no promoted model: run jobs/registry.py promote VERSION --why ...")
+            raise UserError(f"{self.location} has no promoted model: run m2m registry promote VERSION --why ...")
         return self.version(decision.version)
 
     def record(self, decision: Decision) -> None:

@@ -41,7 +41,7 @@ from training.report.tables import (
 )
 
 INDEX, METRICS, HISTORY = "index.html", "metrics.csv", "metrics_by_history.csv"
-EVALUATE_HINT = "run jobs/evaluate.py first"
+EVALUATE_HINT = "run m2m evaluate first"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +68,14 @@ def build_report(inputs: ReportInputs, out: str) -> str:
     Raises:
         UserError: there is no evaluation, model or dataset, or the evaluation is of another model than the live one.
     """
-    dataset = read_manifest(Folder.at(inputs.dataset), kind="dataset", build_hint="run jobs/build_dataset.py first")
-    model = read_manifest(Folder.at(inputs.model), kind="model", build_hint="run jobs/train.py first")
+    dataset = read_manifest(Folder.at(inputs.dataset), kind="dataset", build_hint="run m2m build first")
+    model = read_manifest(Folder.at(inputs.model), kind="model", build_hint="run m2m train first")
     folder = Folder.at(inputs.evaluation)
     evaluation = read_manifest(folder, kind="evaluation", build_hint=EVALUATE_HINT)
     if evaluation.content["model_version"] != model.generation:
         raise UserError(
             f"{inputs.evaluation} is of model {evaluation.content['model_version']}, the live one is "
-            f"{model.generation}: run jobs/evaluate.py again"
+            f"{model.generation}: run m2m evaluate again"
         )
     rows = parse_metrics(_file(folder, evaluation, role="metrics").decode())
     metrics = Metrics(rows)
@@ -114,7 +114,7 @@ def last_day(predictions: str) -> dict[str, Any] | None:
     if date is None:
         return None
     folder = Folder.at(below(predictions, f"dt={date}"))
-    manifest = read_manifest(folder, kind="predictions", build_hint="run jobs/predict.py first")
+    manifest = read_manifest(folder, kind="predictions", build_hint="run m2m predict first")
     table = _tables(folder, manifest)
     tasks = [name.removesuffix("_point") for name in table.column_names if name.endswith("_point")]
     scenarios = np.array(table["scenario_id"].to_pylist())
@@ -150,7 +150,7 @@ def _drift(inputs: ReportInputs, dataset: Manifest) -> DriftReport:
     days = {}
     if date := _last_published(inputs.features):
         day = Folder.at(below(inputs.features, f"dt={date}"))
-        manifest = read_manifest(day, kind="features", build_hint="run jobs/build_dataset.py --date first")
+        manifest = read_manifest(day, kind="features", build_hint="run m2m build --date D first")
         if read_spec(day, manifest).feature_fingerprint == spec.feature_fingerprint:
             content = _file(day, manifest, role="histograms")
             days[date] = Histograms.from_json(content, source=day.uri, spec=spec)
