@@ -129,8 +129,6 @@ def _metrics(location: str, version: str) -> list[MetricRow]:
     folder = Folder.at(location)
     manifest = read_manifest(folder, kind="evaluation", build_hint="run m2m evaluate first")
     if (evaluated := manifest.content["model_version"]) != version:
-        raise UserError(
-            f"{location} is of model {evaluated}, {version or 'none'} forecasts: run m2m evaluate again"
-        )
+        raise UserError(f"{location} is of model {evaluated}, {version or 'none'} forecasts: run m2m evaluate again")
     (entry,) = manifest.select(role=METRICS.removesuffix(".csv"))
     return parse_metrics(folder.read_bytes(entry.path).decode())
