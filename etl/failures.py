@@ -1,7 +1,8 @@
 """What goes wrong while Spark works, as the one-line errors that users are meant to see."""
 
+import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,23 +32,25 @@ RAISED_IN_WORKER = re.compile(rf"^(?:[\w.]+\.)?{UserError.__name__}: (.+)$", re.
 def spark_failures() -> Iterator[None]:
     """Turn Spark's errors about data, files and expressions into :class:`UserError`.
 
-    What Spark has no error condition for is a defect of ours or of the cluster, and passes through as it is.
+    A task that met a full disk, or a store that failed, becomes the OSError that the driver would have met. What Spark
+    has no error condition for is a defect of ours or of the cluster, and passes through as it is.
     """
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        message = _message(error)
+        chain = list(_causes(error))
+        if failed := _found(NOT_WRITTEN, chain):
+            raise (OSError(errno.ENOSPC, failed) if "[Errno 28]" in failed else OSError(failed)) from error
+        message = _message(chain)
         if message is None:
             raise
         raise UserError(message) from error
 
 
-def _message(error: PySparkException | Py4JJavaError) -> str | None:
-    chain = list(_causes(error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None)))
-    if raised := next((m for text in map(_text, chain) if (m := RAISED_IN_WORKER.search(text))), None):
-        return raised[1]
-    if failed := next((m for text in map(_text, chain) if (m := NOT_WRITTEN.search(text))), None):
-        return f"a task could not write ({_one_line(failed[1])}): free space or mend the store, and run it again"
+def _message(chain: Sequence[Any]) -> str | None:
+    """The line for users, from the throwables that led to the error; None of a defect."""
+    if raised := _found(RAISED_IN_WORKER, chain):
+        return raised
     for number, throwable in enumerate(chain):
         condition = _condition(throwable)
         if condition is None or condition.startswith(OURS):
@@ -66,7 +69,13 @@ def _message(error: PySparkException | Py4JJavaError) -> str | None:
     return None
 
 
-def _causes(throwable: Any) -> Iterator[Any]:
+def _found(pattern: re.Pattern[str], chain: Sequence[Any]) -> str | None:
+    """The pattern's group in the first throwable that has it."""
+    return next((match[1] for text in map(_text, chain) if (match := pattern.search(text))), None)
+
+
+def _causes(error: PySparkException | Py4JJavaError) -> Iterator[Any]:
+    throwable = error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None)
     while throwable is not None:
         yield throwable
         throwable = throwable.getCause()

@@ -81,7 +81,11 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     }
     best = study.titles[study.study.best]
     if study.aim is not None and study.study.best in results.models:
-        page += ["## The aim", f"Of {best}."]
+        page += [
+            "## The aim",
+            f"Of {best}. A share is met if it is reached and its interval, which is not corrected for the number of "
+            "rivals, leaves 0 out.",
+        ]
         for name, view in resampled.items():
             page += [f"{titles[name]}:", aim_markdown(view, study.study.best, study.aim, study.titles)]
     for name, view in resampled.items():
@@ -119,7 +123,11 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     if unseen := unseen_markdown(results, study.titles):
         page += ["## Advertisers unseen in training", "Macro averages over the cells that they have rows in.", unseen]
     if costs := costs_markdown(results, study.titles):
-        page += ["## What it takes", "To fit a cell, all its members and trials aside, on one busy core:", costs]
+        page += [
+            "## What it takes",
+            "To fit a cell, all its members together and the search's trials not counted, on one busy core:",
+            costs,
+        ]
     page += data_markdown(folder)
     target = folder / "README.md"
     target.write_text("\n\n".join(page) + "\n")
@@ -136,6 +144,8 @@ def _cautions(study: Study, results: Results) -> list[str]:
         "know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals and "
         "cells won or lost are not. A tie is a difference that is not shown."
     ]
+    if any(len({len(results.seeds(model, period)) for period in results.periods}) > 1 for model in results.models):
+        said.append("`seeds` are those of the period that has fewest; values are means over all that there are.")
     if seen := study.seen_by_the_search:
         said.append(
             "Settings were chosen by trials whose training and validation days reach into the test of "

@@ -138,7 +138,7 @@ def verdicts(comparisons: Sequence[Comparison]) -> list[Verdict]:
 
 
 def aim_markdown(resampled: Resampled, best: str, aim: AimSection, titles: Mapping[str, str]) -> str:
-    """The study's aim beside what was reached, with 95 % intervals."""
+    """The study's aim beside what was reached, with 95 % intervals that no rule corrects."""
     lines = []
     for metric, forecast in AIMED.items():
         draws = resampled.values[best, forecast, metric][:, -1, -1]

@@ -121,7 +121,7 @@ def _ratio(experiment: Experiment) -> str:
 
 def _table(experiment: Experiment) -> str:
     rows = [
-        "| measure | control | effect [95 %] | relative | with CUPED [95 %] | variance taken out | truth |",
+        "| measure | control | effect [95 %] | with CUPED [95 %] | the same, relative | variance taken out | truth |",
         "|---|---|---|---|---|---|---|",
     ]
     for measure, unit in MEASURES.items():
@@ -129,7 +129,7 @@ def _table(experiment: Experiment) -> str:
         plain, adjusted = reading.plain, reading.adjusted
         rows.append(
             f"| {measure}, {unit} | {plain.control_mean:.{digits}f} | {_interval(plain, digits)} | "
-            f"{adjusted.relative:+.1%} | {_interval(adjusted, digits)} | {adjusted.variance_reduction:.0%} | "
+            f"{_interval(adjusted, digits)} | {adjusted.relative:+.1%} | {adjusted.variance_reduction:.0%} | "
             f"{reading.truth:+.{digits}f} |"
         )
     return "\n".join(rows)
