@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     publish_reading(out, reading, grace_seconds=config.predict.grace_seconds)
     units = ", ".join(f"{arm} {number:,} of {reading.enrolled[arm]:,}" for arm, number in reading.read.items())
     print(f"{name}: {len(reading.days)} days matured, {len(reading.pending)} pending; with labels: {units}")
-    print(f"sample ratio: p = {reading.ratio_p:.2g}")
+    print(f"sample ratio: p = {reading.ratio_p:.2g}; units lost by arm: p = {reading.lost_p:.2g}")
     if reading.refused:
         print(f"no effects: {reading.refused}")
     for line in reading.comparisons:

@@ -1,5 +1,6 @@
 """The search of a study: every contender's missing trials, on validation rows; each trial saved when it is finished."""
 
+import math
 import os
 import sys
 import time
@@ -8,10 +9,11 @@ from collections.abc import Sequence
 from jobs.compare import build_study_dataset, command_of
 from jobs.config import RunConfig, argument_parser, run_job
 from jobs.side_by_side import run_all
-from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.errors import DivergedError, UserError
 from training.compare.run_cell import CellJob, fit_cell
 from training.compare.search import SearchSection, objective, overrides
 from training.compare.study import Study
+from training.metrics import AIMED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +56,11 @@ def _trials(study: Study, section: SearchSection, model: str) -> None:
             baseline=contender.baseline,
             members=1,
         )
-        found = fit_cell(job, tell=lambda text: None).validation
+        try:
+            found = dict(fit_cell(job, tell=lambda text: None).validation)
+        except DivergedError as error:  # kept all the same: else it would be proposed again
+            print(f"{model}: trial {len(trials.rows) + 1} diverged: {error}", flush=True)
+            found = dict.fromkeys(AIMED, math.inf)
         trials.add(settings, {**found, "seconds": round(time.monotonic() - started, 1)})
         best = min(map(objective, trials.rows))
         print(f"{model}: trial {len(trials.rows)}, {objective(found):.4f}, best {best:.4f}; {settings}", flush=True)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from m2m_model.batch import Batch
-from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.errors import DivergedError, UserError
 from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.losses import TaskWeights
 from training.config import TrainConfig
@@ -193,7 +193,7 @@ class Loop:
 
     def _finite(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         if not torch.isfinite(loss):
-            raise UserError(
+            raise DivergedError(
                 f"the loss is {loss.item()} at step {self.state.step + 1} of epoch {self.state.epoch + 1}: "
                 "lower train.learning_rate or set model.offset"
             )
@@ -217,7 +217,7 @@ class Loop:
                 sums[1] += len(batch)
         loss, rows = total(sums)
         if not math.isfinite(loss):
-            raise UserError(
+            raise DivergedError(
                 f"the validation loss is {loss} after epoch {self.state.epoch + 1}: lower train.learning_rate or set "
                 "model.offset"
             )

@@ -13,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from m2m_model.contracts.errors import UserError
+from m2m_model.contracts.errors import DivergedError
 
 SEGMENTS = ("eligible", "eligible_rest", "own_history", "no_history")
 """Rows of eligible pairs (the headline), of those without the advertisers that ``evaluation.leave_out`` names, of pairs
@@ -127,11 +127,11 @@ class MetricSums:
 
 
 def check_finite(forecasts: Float[np.ndarray, "N M"], tasks: Sequence[str]) -> None:
-    """Raises UserError if a forecast is no finite number: it would drop out of averages unseen."""
+    """Raises DivergedError if a forecast is no finite number: it would drop out of averages unseen."""
     broken = ~np.isfinite(forecasts).all(axis=0)
     if broken.any():
         task = tasks[int(broken.argmax())]
-        raise UserError(f"forecasts must be finite numbers, however: some of {task} are not; look at the model")
+        raise DivergedError(f"forecasts must be finite numbers, however: some of {task} are not; look at the model")
 
 
 def segment_rows(

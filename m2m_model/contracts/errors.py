@@ -1,4 +1,4 @@
-"""The one exception a user of the system is meant to see."""
+"""The exceptions that a user of the system is meant to see."""
 
 import re
 
@@ -15,3 +15,7 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(CREDENTIALS.sub("***@", message))
+
+
+class DivergedError(UserError):
+    """A loss or a forecast is no finite number: with these settings the model cannot be trained."""

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from m2m_model.contracts.errors import UserError
@@ -24,6 +23,8 @@ from training.groups import GROUPS, LEFT_OUT, advertiser_groups
 from training.metrics import OVERALL, MetricSums
 
 SCENARIOS, TASKS, WEEKS = ("a", "b"), ("units", "days"), 3
+ROWS_OF_DAY = np.array([1, 2, 3, 4, 5, 6, 7, 6, 5, 4, 3, 2, 1])
+"""How many as-of days of a week have each day in their label window."""
 
 
 def random_cell(seed: int, *, shift: float = 0.0, rows: int = 4000) -> CellSums:
@@ -132,8 +133,7 @@ def test_intervals_cover_the_true_difference() -> None:
             pair.append(cell)
         draws = Resamples.draw(random, resamples=300, weeks=4)
         values = [resampled_metric([cell], "point", "nmae", draws, random) for cell in pair]
-        widened = Freedom.of(weeks=[4], seeds=[]).widened(values[0] - values[1], draws.layout)
-        _, low, high, _ = compare(widened)
+        _, low, high, _ = compare(values[0] - values[1], Freedom.of(weeks=[4], seeds=[]), draws.layout)
         excluded += not low[0, 0] <= 0 <= high[0, 0]
     assert excluded <= 6  # of 60; 95 % intervals are expected to miss 3, product weights make them wider
 
@@ -146,6 +146,19 @@ def test_weights_have_the_variance_of_a_mean_even_of_few_units() -> None:
     assert means.mean() == pytest.approx(values.mean(), rel=0.01)
     assert means.var() == pytest.approx(values.var(ddof=1) / 4, rel=0.03)
     np.testing.assert_array_equal(bootstrap_weights(np.random.default_rng(0), 1, resamples=3), 1)
+
+
+@pytest.mark.parametrize("units", [3, 4, 5, 12])
+def test_weights_of_units_that_go_with_their_neighbours_are_never_negative(units: int) -> None:
+    """Over many worlds of values that go with their neighbours, resampled means vary as means do."""
+    random = np.random.default_rng(units)
+    weights = bootstrap_weights(random, units, resamples=40_000, correlation=NEIGHBOURS)[1:]
+    assert weights.min() >= 0
+    np.testing.assert_allclose(weights.sum(axis=1), units)
+    covariance = np.eye(units) + NEIGHBOURS * (np.eye(units, k=1) + np.eye(units, k=-1))
+    worlds = random.multivariate_normal(np.zeros(units), covariance, size=400)
+    resampled = (weights @ worlds.T / units).var(axis=0).mean()
+    assert resampled == pytest.approx(covariance.sum() / units**2, rel=0.15)
 
 
 def test_draws_are_of_all_kinds_together_and_then_of_each_alone() -> None:
@@ -166,28 +179,62 @@ def test_draws_are_of_all_kinds_together_and_then_of_each_alone() -> None:
 @pytest.mark.parametrize("weeks", [[4], [4, 4, 4]])
 def test_intervals_of_few_weeks_that_share_label_days_cover_the_truth(weeks: list[int]) -> None:
     """What happens on a day is an error of all rows whose label window holds it; nothing else is random."""
-    rows_of_day, covered, worlds = np.array([1, 2, 3, 4, 5, 6, 7, 6, 5, 4, 3, 2, 1]), 0, 400
+    covered, worlds = 0, 400
     for world in range(worlds):
         random, layout = np.random.default_rng([world, len(weeks)]), Draws.of(800)
         periods = []
         for count in weeks:
             days = random.normal(size=7 * count + 6)
-            errors = np.array([rows_of_day @ days[7 * week : 7 * week + 13] for week in range(count)])
+            errors = np.array([ROWS_OF_DAY @ days[7 * week : 7 * week + 13] for week in range(count)])
             periods.append(layout.weights(random, "weeks", count, correlation=NEIGHBOURS) @ errors / count)
-        draws = Freedom.of(weeks=weeks, seeds=[]).widened(np.mean(periods, axis=0), layout)
-        low, high = interval(draws)
+        low, high = interval(np.mean(periods, axis=0), Freedom.of(weeks=weeks, seeds=[]), layout)
         covered += low <= 0 <= high
     assert 0.91 < covered / worlds < 0.985
 
 
-def test_how_wide_is_satterthwaites() -> None:
-    """Weeks and seeds of equal variance: (v + v)^2 / (v^2 / 3 + v^2 / 4) degrees of freedom."""
+def test_degrees_of_freedom_are_satterthwaites() -> None:
+    """Weeks and seeds of equal variance: (v + v)^2 / (v^2 / 3 + v^2 / 4), and the interval is Student's."""
     random, layout = np.random.default_rng(3), Draws(joint=3, part=40_000)
     parts = [np.zeros(40_000), *random.normal(size=(2, 40_000))]
     draws = np.concatenate([[5.0, 6.0, 4.0], *parts])
-    widened = Freedom.of(weeks=[4], seeds=[5]).widened(draws, layout)
-    ratio = student_t.ppf(0.975, 4 / (1 / 3 + 1 / 4)) / norm.ppf(0.975)
-    np.testing.assert_allclose(widened, [5, 5 + ratio, 5 - ratio], rtol=0.01)
+    freedom = Freedom.of(weeks=[4], seeds=[5])
+    assert freedom.effective(draws, layout) == pytest.approx(4 / (1 / 3 + 1 / 4), rel=0.01)
+    half = student_t.ppf(0.975, 4 / (1 / 3 + 1 / 4))
+    np.testing.assert_allclose(interval(draws, freedom, layout), [5 - half, 5 + half], rtol=0.01)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.05 / 13])
+def test_p_values_of_few_weeks_keep_their_level(level: float) -> None:
+    """Two periods of four weeks that share label days, in worlds without a difference: p falls below a level as often
+    as the level says."""
+    random, layout, worlds = np.random.default_rng(2), Draws.of(1000), 4000
+    periods = []
+    for _ in range(2):
+        days = random.normal(size=(7 * 4 + 6, worlds))
+        errors = np.array([ROWS_OF_DAY @ days[7 * week : 7 * week + 13] for week in range(4)])
+        periods.append(layout.weights(random, "weeks", 4, correlation=NEIGHBOURS) @ errors / 4)
+    *_, p = compare(np.mean(periods, axis=0), Freedom.of(weeks=[4, 4], seeds=[]), layout)
+    assert 0.5 < (p < level).mean() / level < 1.5
+
+
+def test_p_is_the_level_where_the_interval_ends_at_zero() -> None:
+    random, layout = np.random.default_rng(4), Draws.of(1000)
+    draws = layout.weights(random, "weeks", 5) @ random.gamma(1.0, size=(5, 40)) / 5
+    freedom = Freedom.of(weeks=[5], seeds=[])
+    for level in (0.95, 0.8):
+        _, low, high, _ = compare(draws, freedom, layout, level=level)
+        for end in (low, high):
+            *_, p = compare(draws - end, freedom, layout)
+            np.testing.assert_allclose(p, 1 - level, rtol=1e-6)
+
+
+def test_what_is_not_defined_has_no_p_and_no_part_in_the_family() -> None:
+    layout = Draws.of(20)
+    *_, p = compare(np.full((layout.total, 1), np.nan), Freedom.of(weeks=[4], seeds=[]), layout)
+    assert np.isnan(p).all()
+    adjusted = holm({"a": 0.01, "none": np.nan, "b": 0.02})
+    assert adjusted.pop("none") != adjusted.get("none")
+    assert adjusted == pytest.approx({"a": 0.02, "b": 0.02})
 
 
 def test_what_is_lasting_in_an_advertiser_does_not_average_out_over_periods() -> None:
@@ -214,6 +261,23 @@ def test_cells_of_other_rows_are_not_compared() -> None:
     cells = {CellKey(model=m, period="p", seed=0): random_cell(0, rows=rows) for m, rows in (("a", 400), ("b", 500))}
     with pytest.raises(UserError, match="must be of the same test rows"):
         Resampled.of(Results(planned=tuple(cells), cells=cells))
+
+
+def test_periods_of_other_scenarios_are_refused() -> None:
+    cells = {CellKey(model="m", period=p, seed=0): CellSums(scenarios=(p,), tasks=("t",), weeks=1) for p in "ab"}
+    with pytest.raises(UserError, match="must have test rows of the same scenarios"):
+        Resampled.of(Results(planned=tuple(cells), cells=cells))
+
+
+def test_a_seed_counts_once_all_periods_have_it() -> None:
+    planned = tuple(CellKey(model="m", period=p, seed=s) for p in ("p1", "p2") for s in range(3))
+    cells = {key: random_cell(key.seed, shift=key.seed, rows=300) for key in planned if key != planned[-1]}
+    view = Resampled.of(results := Results(planned=planned, cells=cells), resamples=5)
+    assert results.whole_seeds("m") == (0, 1)
+    assert results.completeness.startswith("5 of 6 planned cells (model x period x seed), 1 of them of seeds")
+    whole = {key: cells[key] for key in planned if key.seed < 2}
+    same = Resampled.of(Results(planned=planned, cells=whole), resamples=5)
+    np.testing.assert_array_equal(view.values["m", "point", "nmae"], same.values["m", "point", "nmae"])
 
 
 def test_errors_of_rates_count_by_their_exposure() -> None:

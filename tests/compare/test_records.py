@@ -84,6 +84,23 @@ def test_errors_on_unseen_advertisers_are_averaged(results: Results) -> None:
     assert unseen_markdown(results, {}) == ""
 
 
+def test_errors_on_other_unseen_advertisers_are_not_set_beside(results: Results) -> None:
+    """Of three models the last was trained on rows that know fewer advertisers."""
+    models = ("a", "b", "c")
+    cells = {
+        CellKey(model=m, period=key.period, seed=key.seed): cell
+        for m in models
+        for key, cell in results.cells.items()
+        if key.model == "a"
+    }
+    about = {
+        key: {"unseen": json.dumps({"advertisers": 3 + (key.model == "c"), "rows": 10, "nmae": 0.5, "smape": 1.0})}
+        for key in cells
+    }
+    (_, _, *lines) = unseen_markdown(Results(planned=tuple(cells), cells=cells, about=about), {}).splitlines()
+    assert [line.split(" | ")[0] for line in lines] == ["| a", "| b"]
+
+
 def test_an_aim_is_met_where_the_value_is_and_chance_excluded(results: Results) -> None:
     resampled = Resampled.of(results, resamples=50)
     value = resampled.values["a", "point", "nmae"][0, -1, -1]

@@ -1,5 +1,6 @@
 """The search of a study: the same trials whether interrupted or not, on validation rows alone."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -87,6 +88,26 @@ def test_the_best_trial_has_the_least_sum_of_both_metrics(tmp_path: Path) -> Non
     again = Trials(section(tmp_path), "m2m", SPACE)
     assert again.best == {"train.learning_rate": 0.002, "model.view_dim": 32, "model.transformer": False}
     assert overrides(again.best) == ["train.learning_rate=0.002", "model.view_dim=32", "model.transformer=false"]
+
+
+def test_a_trial_that_diverged_is_kept_and_never_the_best(tmp_path: Path) -> None:
+    trials = Trials(section(tmp_path), "m2m", SPACE)
+    first = trials.propose()
+    trials.add(first, {"nmae": math.inf, "smape": math.inf, "seconds": 1.0})
+    with pytest.raises(UserError, match=r"every trial in .* diverged"):
+        _ = trials.best
+    second = (again := Trials(section(tmp_path), "m2m", SPACE)).propose()
+    assert second != first
+    again.add(second, judge(second))
+    assert again.best == second
+
+
+def test_trials_of_other_hyperparameters_are_refused(tmp_path: Path) -> None:
+    run(Trials(section(tmp_path), "m2m", SPACE), 1)
+    with pytest.raises(UserError, match=r"there is none of train\.batch_size"):
+        Trials(section(tmp_path), "m2m", SPACE | {"train.batch_size": Range(choices=(256,))})
+    with pytest.raises(UserError, match=r"model\.view_dim was \d+, which is no choice"):
+        Trials(section(tmp_path), "m2m", SPACE | {"model.view_dim": Range(choices=(64,))})
 
 
 def test_cells_have_the_settings_of_their_search(tmp_path: Path) -> None:

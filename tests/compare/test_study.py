@@ -8,6 +8,7 @@ import pytest
 from jobs import search
 from jobs.compare import DATASET_SETTINGS, build_study_dataset, cell_job, check_settings, dataset_settings
 from jobs.config import RunConfig
+from jobs.side_by_side import run_all
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST
 from tests.compare.test_intervals import random_cell
@@ -204,6 +205,11 @@ def test_a_study_of_other_data_has_the_settings_that_a_search_chose(tmp_path: Pa
     other.write_text(other.read_text() + searching[searching.index("[search]") : searching.index("[contenders")])
     with pytest.raises(UserError, match=r"has the \[search\] of"):
         Study.read(other)
+
+
+def test_no_process_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match="--processes must be at least 1, however: 0"):
+        run_all({"a": ["true"]}, processes=0, what="cells")
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/configs/studies/*.toml")), ids=lambda path: path.stem)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from m2m_model.contracts.errors import UserError
-from training.experiments.assignment import SCHEMA, enrol, sample_ratio_p
+from training.experiments.assignment import SCHEMA, enrol, lost_units_p, sample_ratio_p
 from training.experiments.config import Arm
 
 ARMS = (Arm(name="treatment"), Arm(name="control"))
@@ -58,3 +58,12 @@ def test_a_lost_part_of_an_arm_shows() -> None:
     shares = np.array([1.0, 1.0])
     assert sample_ratio_p(np.array([5000, 5020]), shares) > 0.5
     assert sample_ratio_p(np.array([5000, 4500]), shares) < 0.001
+
+
+def test_units_lost_in_one_arm_alone_are_seen() -> None:
+    dealt = np.array([10_000, 10_000])
+    assert sample_ratio_p(read := dealt - [0, 400], np.ones(2)) > 0.001
+    assert lost_units_p(dealt, read) < 1e-100
+    assert lost_units_p(dealt, dealt - [190, 200]) > 0.5
+    assert lost_units_p(dealt, dealt) == lost_units_p(dealt, 0 * dealt) == 1.0
+    assert lost_units_p(np.array([500, 500, 500]), np.array([500, 460, 500])) < 1e-6

@@ -50,7 +50,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         "all": Resampled.of(results),
         "design": Resampled.of(results, periods=(study.study.design_period,)),
     }
-    if shape.has_left_out:
+    if results.has_left_out:
         resampled["all, some left out"] = Resampled.of(results, without_left_out=True)
     rows = [row for name, view in resampled.items() for row in table4(view, periods=name)]
     (folder / f"{study.study.table}.csv").write_text(to_csv(TABLE4_COLUMNS, rows))
@@ -121,7 +121,12 @@ def write_exhibits(study: Study, folder: Path) -> Path:
             "![reliability of the models' quantiles](reliability.svg)",
         ]
     if unseen := unseen_markdown(results, study.titles):
-        page += ["## Advertisers unseen in training", "Macro averages over the cells that they have rows in.", unseen]
+        page += [
+            "## Advertisers unseen in training",
+            "Macro averages over the cells that they have rows in. Contenders whose training rows know other "
+            "advertisers than most contenders' are left out.",
+            unseen,
+        ]
     if costs := costs_markdown(results, study.titles):
         page += [
             "## What it takes",
@@ -144,8 +149,6 @@ def _cautions(study: Study, results: Results) -> list[str]:
         "know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals and "
         "cells won or lost are not. A tie is a difference that is not shown."
     ]
-    if any(len({len(results.seeds(model, period)) for period in results.periods}) > 1 for model in results.models):
-        said.append("`seeds` are those of the period that has fewest; values are means over all that there are.")
     if seen := study.seen_by_the_search:
         said.append(
             "Settings were chosen by trials whose training and validation days reach into the test of "

@@ -4,20 +4,21 @@ A model's sums are averaged over its seeds, which for NMAE and SMAPE is the mean
 share a denominator. In a resample, advertiser groups and weeks get weights, the product of which weighs a (group, week)
 block (the pigeonhole bootstrap, Owen 2007); both models of a pair see the same ones, and a group has one weight in all
 periods, since its advertisers are the same. Label windows reach into the next week, so that neighbouring weeks share
-label days: their weights deviate by more. Few weeks and seeds tell little of their own spread: Student's quantiles
-stand for the normal ones. Seeds of different models have nothing in common, so each model draws its
-own; a model with one seed has no seed noise in its intervals.
+label days: their weights deviate by more. Few weeks and seeds tell little of their own spread: Student's
+distribution stands for the normal one, in intervals and, at Holm's small levels all the more, in p-values. Seeds of
+different models have nothing in common, so each model draws its own; a model with one seed has no seed noise in its
+intervals.
 
 Letters: R resamples, J of them joint, K seeds, G advertiser groups, W weeks, S scenarios, M tasks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from training.compare.sums import SUMS, CellSums
@@ -74,20 +75,25 @@ def bootstrap_weights(
     """Weights of ``units`` in each resample; resample 0 is the data as they are.
 
     n - 1 units are drawn, each with weight n / (n - 1), which keeps variances unbiased where n is small (Rao and Wu,
-    JASA 1988); a single unit has weight 1.
+    JASA 1988): weights have a variance of 1. A single unit has weight 1.
 
-    ``correlation``: of each unit with the next one, by which units differ less than their mean varies; deviations from
-    1 are then larger, and weights may be negative.
+    ``correlation``: of each unit with the next one, by which units differ less than their mean varies. Weights then
+    have a larger variance: n times a Dirichlet draw's, since drawn units with stretched deviations could weigh less
+    than nothing. Two units cannot: their weights stay at 0 and 2, and their mean varies by more than these say.
     """
     if units == 1:
         return np.ones((resamples, 1))
-    weights = random.multinomial(units - 1, np.full(units, 1 / units), size=resamples) * (units / (units - 1))
     # n var(mean) = s^2 (1 + 2 c), and n units differ by s^2 (1 - 2 c / (n - 1)), with c below.
     shared = correlation * (units - 1) / units
-    spread = float(np.sqrt((1 + 2 * shared) / (1 - 2 * shared / (units - 1))))
-    stretched: Float[np.ndarray, "R N"] = 1 + spread * (weights - 1)
-    stretched[0] = 1.0
-    return stretched
+    variance = (1 + 2 * shared) / (1 - 2 * shared / (units - 1))
+    weights: Float[np.ndarray, "R N"]
+    if correlation and variance < units - 1:
+        concentration = ((units - 1) / variance - 1) / units
+        weights = random.dirichlet(np.full(units, concentration), size=resamples) * units
+    else:
+        weights = random.multinomial(units - 1, np.full(units, 1 / units), size=resamples) * (units / (units - 1))
+    weights[0] = 1.0
+    return weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,31 +111,37 @@ class Freedom:
         of_weeks, of_seeds = (sum(count - 1 for count in counts) for counts in (weeks, seeds))
         return cls(groups=GROUPS - 1, weeks=max(1, of_weeks), seeds=of_seeds or np.inf)
 
-    def widened(
-        self, draws: Float[np.ndarray, "R *S"], layout: Draws, *, level: float = LEVEL
-    ) -> Float[np.ndarray, "J *S"]:
-        """The joint draws, their deviations from the first one as much larger as Student's quantile at the interval's
-        end is than the normal one: how much few units differ is itself estimated.
-
-        The degrees of freedom are Satterthwaite's, of the variances that each kind's own resamples have.
-        """
-        joint, parts = draws[: layout.joint], draws[layout.joint :]
+    def effective(self, draws: Float[np.ndarray, "R *S"], layout: Draws) -> Float[np.ndarray, "*S"]:
+        """How much few units differ is itself estimated: Satterthwaite's degrees of freedom, of the variances that each
+        kind's own resamples have; infinite where there are no such resamples or nothing varies."""
+        parts = draws[layout.joint :]
         if not layout.part:
-            return joint
+            return np.full(draws.shape[1:], np.inf)
         variances = np.nanvar(parts.reshape(len(KINDS), layout.part, *parts.shape[1:]), axis=1)
         freedom = np.array([self.groups, self.weeks, self.seeds]).reshape(-1, *[1] * (draws.ndim - 1))
         squared = (variances**2 / freedom).sum(axis=0)
         total = variances.sum(axis=0) ** 2
-        effective = np.divide(total, squared, out=np.full_like(total, np.inf), where=squared > 0)
-        ratio = student_t.ppf((1 + level) / 2, effective) / norm.ppf((1 + level) / 2)
-        widened: Float[np.ndarray, J * S] = joint[:1] + ratio * (joint - joint[:1])
-        return widened
+        effective: Float[np.ndarray, "*S"] = np.full_like(total, np.inf)
+        np.divide(total, squared, out=effective, where=squared > 0)
+        return effective
 
 
-def interval(draws: Float[np.ndarray, "J *S"], level: float = LEVEL) -> Float[np.ndarray, "2 *S"]:
-    """Lower and upper percentile over joint resamples, without the estimate."""
-    bounds: Float[np.ndarray, 2 * S] = np.nanquantile(draws[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return bounds
+def interval(
+    draws: Float[np.ndarray, "R *S"], freedom: Freedom, layout: Draws, *, level: float = LEVEL
+) -> Float[np.ndarray, "2 *S"]:
+    """Lower and upper bound of what the draws are of: the estimate, and as many standard errors, the deviation of the
+    joint draws, as Student's quantile says.
+
+    Percentiles of few weeks' draws would be too near: a mean of four that are weighed at random has short tails.
+    """
+    half = student_t.ppf((1 + level) / 2, freedom.effective(draws, layout)) * standard_error(draws, layout)
+    return np.stack([draws[0] - half, draws[0] + half])
+
+
+def standard_error(draws: Float[np.ndarray, "R *S"], layout: Draws) -> Float[np.ndarray, "*S"]:
+    """Of the joint resamples, without the estimate."""
+    error: Float[np.ndarray, "*S"] = np.nanstd(draws[1 : layout.joint], axis=0)
+    return error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,29 +221,35 @@ class Comparison:
     low: float
     high: float
     p: float
-    """Two-sided, from the resamples; before any correction."""
+    """Two-sided; before any correction."""
 
 
 def compare(
-    differences: Float[np.ndarray, "J S1 M1"], *, level: float = LEVEL
-) -> tuple[Float[np.ndarray, "S1 M1"], ...]:
-    """Difference, lower and upper bound (percentiles) and p-value of every cell, from widened joint resamples."""
-    rest = differences[1:]
-    low, high = interval(differences, level)
-    at_most = 1 + np.minimum((rest <= 0).sum(axis=0), (rest >= 0).sum(axis=0))
-    p = np.minimum(1.0, 2 * at_most / (len(rest) + 1))
+    differences: Float[np.ndarray, "R *S"], freedom: Freedom, layout: Draws, *, level: float = LEVEL
+) -> tuple[Float[np.ndarray, "*S"], ...]:
+    """Difference, lower and upper bound and p-value of every cell; NaN where it is not defined.
+
+    p is of Student's t test, and is below 1 - ``level`` where the interval leaves 0 out. Counted resamples would end at
+    one in their number, and be right at one level alone.
+    """
+    low, high = interval(differences, freedom, layout, level=level)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = np.abs(differences[0]) / standard_error(differences, layout)
+    p = np.where(differences[0] == 0, 1.0, 2 * student_t.sf(statistic, freedom.effective(differences, layout)))
     return differences[0], low, high, p
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down correction: the family-wise adjusted p-value of each comparison.
+    """Holm's step-down correction: the family-wise adjusted p-value of each comparison. What has none (NaN) keeps none
+    and is no part of the family.
 
     Example:
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
         {'a': 0.03, 'c': 0.06, 'b': 0.06}
     """
-    adjusted, floor = {}, 0.0
-    for rank, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
-        floor = max(floor, min(1.0, (len(p) - rank) * value))
+    family = {name: value for name, value in p.items() if not math.isnan(value)}
+    adjusted, floor = dict.fromkeys(p.keys() - family, math.nan), 0.0
+    for rank, (name, value) in enumerate(sorted(family.items(), key=lambda item: item[1])):
+        floor = max(floor, min(1.0, (len(family) - rank) * value))
         adjusted[name] = floor
     return adjusted

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
+from statistics import median, mode
 from typing import Any
 
 import numpy as np
@@ -88,19 +88,27 @@ def calibration_markdown(lines: Sequence[Mapping[str, Any]], titles: Mapping[str
 
 
 def unseen_markdown(results: Results, titles: Mapping[str, str]) -> str:
-    """A line per model: its errors on advertisers that training has not seen, the mean over seeds, then periods."""
+    """A line per model: its errors on advertisers that training has not seen, the mean over seeds, then periods.
+
+    Who is unseen depends on the rows that a model is trained on. Models whose training has seen others than most
+    models' have are left out: their errors are of other rows.
+    """
+    told: dict[str, dict[str, list[Mapping[str, float]]]] = {}
+    for key, about in results.about.items():
+        if key.model in results.models and "unseen" in about:
+            told.setdefault(key.model, {}).setdefault(key.period, []).append(json.loads(about["unseen"]))
+    whom = {
+        model: tuple((period, seeds[0]["advertisers"], seeds[0]["rows"]) for period, seeds in sorted(periods.items()))
+        for model, periods in told.items()
+    }
+    most = mode(whom.values()) if whom else ()
     rows = []
-    for model in results.models:
-        told: dict[str, list[Mapping[str, float]]] = {}
-        for key, about in results.about.items():
-            if key.model == model and "unseen" in about:
-                told.setdefault(key.period, []).append(json.loads(about["unseen"]))
-        if told:
-            nmae, smape, count = (
-                np.nanmean([np.mean([one[name] for one in seeds]) for seeds in told.values()])
-                for name in ("nmae", "smape", "rows")
-            )
-            rows.append([titles.get(model, model), f"{nmae:.4f}", f"{smape:.4f}", f"{count:,.0f}", str(len(told))])
+    for model in (model for model in results.models if whom.get(model) == most):
+        nmae, smape, count = (
+            np.nanmean([np.mean([one[name] for one in seeds]) for seeds in told[model].values()])
+            for name in ("nmae", "smape", "rows")
+        )
+        rows.append([titles.get(model, model), f"{nmae:.4f}", f"{smape:.4f}", f"{count:,.0f}", str(len(told[model]))])
     return markdown(["model", "NMAE, point", "SMAPE, smape", "rows a period", "periods"], rows) if rows else ""
 
 
@@ -110,7 +118,7 @@ def _about(results: Results, model: str) -> Iterator[Mapping[str, str]]:
 
 def _everybody(results: Results, period: str) -> Resamples:
     """The rows as they are, those of ``evaluation.leave_out`` included."""
-    random, left_out = np.random.default_rng(0), results.shape().has_left_out
+    random, left_out = np.random.default_rng(0), results.has_left_out
     return Resamples.draw(random, resamples=1, weeks=results.weeks(period), with_left_out=left_out)
 
 

@@ -4,6 +4,7 @@ A cell is one model, period and seed: ``<folder>/<model>/<period>/seed-<k>.parqu
 every table says how many of the planned cells it is made of.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from m2m_model.contracts.errors import UserError
 from training.compare.intervals import (
     METRICS,
     Comparison,
+    Draws,
     Freedom,
     Resamples,
     compare,
@@ -46,7 +48,7 @@ def save_cell(folder: Path, key: CellKey, sums: CellSums, about: Mapping[str, st
     path.parent.mkdir(parents=True, exist_ok=True)
     table = sums.to_table()
     table = table.replace_schema_metadata({**table.schema.metadata, **{f"about.{k}": v for k, v in about.items()}})
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     pq.write_table(table, temporary, compression="zstd", use_dictionary=["forecast", "group", "week"])
     temporary.rename(path)
 
@@ -87,9 +89,8 @@ class Results:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Models that have a cell in every period: only those can be averaged over the same periods."""
-        names = dict.fromkeys(key.model for key in self.planned)
-        return tuple(name for name in names if all(self.seeds(name, period) for period in self.periods))
+        """Models that have a seed with a cell in every period: only those can be averaged over the same periods."""
+        return tuple(name for name in dict.fromkeys(key.model for key in self.planned) if self.whole_seeds(name))
 
     @property
     def periods(self) -> tuple[str, ...]:
@@ -97,14 +98,25 @@ class Results:
 
     @property
     def completeness(self) -> str:
-        return f"{len(self.cells)} of {len(self.planned)} planned cells (model x period x seed)"
+        said = f"{len(self.cells)} of {len(self.planned)} planned cells (model x period x seed)"
+        early = sum(key.seed not in self.whole_seeds(key.model) for key in self.cells if key.model in self.models)
+        return f"{said}, {early} of them of seeds that no model's periods all have yet, left out" if early else said
+
+    def whole_seeds(self, model: str) -> tuple[int, ...]:
+        """Seeds of a model that have a cell in every period. Others would weigh periods differently, and tell of the
+        noise of some periods' seeds as if there were none in the rest."""
+        seeds = dict.fromkeys(key.seed for key in self.planned if key.model == model)
+        keys = (tuple(CellKey(model=model, period=period, seed=seed) for period in self.periods) for seed in seeds)
+        return tuple(of_seed[0].seed for of_seed in keys if all(key in self.cells for key in of_seed))
 
     def seeds(self, model: str, period: str) -> list[CellSums]:
-        return [cell for key, cell in self.cells.items() if (key.model, key.period) == (model, period)]
+        """The model's cells of a period, by seed; of seeds that every period has."""
+        return [self.cells[CellKey(model=model, period=period, seed=seed)] for seed in self.whole_seeds(model)]
 
-    def seed_count(self, model: str) -> int:
-        """Seeds in the period that has fewest."""
-        return min(len(self.seeds(model, period)) for period in self.periods)
+    @property
+    def has_left_out(self) -> bool:
+        """Whether some test rows are of advertisers of ``evaluation.leave_out``."""
+        return any(cell.has_left_out for cell in self.cells.values())
 
     @property
     def incomplete(self) -> tuple[str, ...]:
@@ -127,10 +139,22 @@ class Results:
         return first[1].weeks
 
     def shape(self) -> CellSums:
-        """Any cell: scenarios and tasks are the same in all."""
+        """Any cell: scenarios and tasks are the same in all.
+
+        Raises:
+            UserError: there is none, or they are not the same.
+        """
         if not self.cells:
             raise UserError("the study has no finished cell yet: run make compare first")
-        return next(iter(self.cells.values()))
+        (first, *others) = self.cells.items()
+        for key, cell in others:
+            if (cell.scenarios, cell.tasks) != (first[1].scenarios, first[1].tasks):
+                raise UserError(
+                    "all periods of a study must have test rows of the same scenarios and tasks, however: "
+                    f"{first[0].period} has {first[1].scenarios} and {first[1].tasks}, {key.period} {cell.scenarios} "
+                    f"and {cell.tasks}; move the study's test days"
+                )
+        return first[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +185,8 @@ class Resampled:
         if not results.models:
             raise UserError("the study has no contender with a cell in every period yet: run make compare first")
         periods = tuple(periods) or results.periods
-        with_left_out = results.shape().has_left_out and not without_left_out
+        results.shape()
+        with_left_out = results.has_left_out and not without_left_out
         everybody = Resamples.draw(
             np.random.default_rng([seed, 0]), resamples=resamples, weeks=1, with_left_out=with_left_out
         )
@@ -176,16 +201,16 @@ class Resampled:
                 for metric in METRICS:
                     random = np.random.default_rng([seed, 2, number])
                     parts = [
-                        macro(resampled_metric(results.seeds(model, period), forecast, metric, draws[period], random))
+                        resampled_metric(results.seeds(model, period), forecast, metric, draws[period], random)
                         for period in periods
                     ]
-                    values[model, forecast, metric] = np.mean(parts, axis=0)
+                    values[model, forecast, metric] = macro(np.nanmean(parts, axis=0))
         return cls(results=results, values=values, draws=draws)
 
     def compare(self, model_a: str, model_b: str, forecast: str, metric: Metric) -> Iterator[Comparison]:
         """Cell by cell, then the macro averages."""
         differences = self.values[model_a, forecast, metric] - self.values[model_b, forecast, metric]
-        bounds = compare(self.widened(differences, model_a, model_b))
+        bounds = compare(differences, self._freedom(model_a, model_b), self._layout)
         shape = self.results.shape()
         for i, scenario in enumerate((*shape.scenarios, OVERALL)):
             for j, task in enumerate((*shape.tasks, OVERALL)):
@@ -203,21 +228,29 @@ class Resampled:
                     p=p,
                 )
 
-    def widened(self, draws: Float[np.ndarray, "R *S"], *models: str) -> Float[np.ndarray, "J *S"]:
-        """Joint draws of something made of these models' ``values``, as wide as few weeks and seeds let them be."""
-        layout = next(iter(self.draws.values())).layout
-        seeds = [[len(self.results.seeds(model, period)) for period in self.draws] for model in models]
-        weeks = [of_period.weeks.shape[1] for of_period in self.draws.values()]
-        several = [counts for counts in seeds if max(counts) > 1]
-        return Freedom.of(weeks=weeks, seeds=min(several, key=sum, default=[])).widened(draws, layout)
-
     def interval(self, draws: Float[np.ndarray, "R *S"], *models: str) -> Float[np.ndarray, "2 *S"]:
-        """See :meth:`widened`."""
-        return interval(self.widened(draws, *models))
+        """Of something made of these models' ``values``, as wide as few weeks and seeds let it be."""
+        return interval(draws, self._freedom(*models), self._layout)
+
+    @property
+    def _layout(self) -> Draws:
+        return next(iter(self.draws.values())).layout
+
+    def _freedom(self, *models: str) -> Freedom:
+        counts = [len(self.results.whole_seeds(model)) for model in models]
+        several = min((count for count in counts if count > 1), default=0)
+        weeks = [of_period.weeks.shape[1] for of_period in self.draws.values()]
+        return Freedom.of(weeks=weeks, seeds=[several] * len(weeks) if several else [])
 
     def over(self, scenarios: Sequence[str], model: str, forecast: str, metric: Metric) -> Float[np.ndarray, "R"]:
-        """Macro average over all tasks in some scenarios, in every resample."""
+        """Macro average over all tasks in some scenarios, in every resample.
+
+        Raises:
+            UserError: there is no such scenario.
+        """
         names = self.results.shape().scenarios
+        if unknown := [scenario for scenario in scenarios if scenario not in names]:
+            raise UserError(f"views must name scenarios of the test rows, {names}, however: {unknown[0]!r}")
         cells = self.values[model, forecast, metric][:, [names.index(scenario) for scenario in scenarios], :-1]
         average: Float[np.ndarray, R] = np.nanmean(cells, axis=(1, 2))
         return average

@@ -7,6 +7,8 @@ metrics, each of the forecast that is aimed at it.
 """
 
 import csv
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.errors import UserError
 
 Setting = float | int | str | bool
+WORST = 1e3
+"""What the sampler, which takes finite values alone, is told of a trial that diverged."""
 
 
 class Range(StrictConfig):
@@ -59,7 +63,11 @@ class SearchSection(StrictConfig):
 
 
 class Trials:
-    """The finished trials of one contender, and what to try next."""
+    """The finished trials of one contender, and what to try next.
+
+    Raises:
+        UserError: trials on disk are of other hyperparameters.
+    """
 
     def __init__(self, section: SearchSection, name: str, space: Mapping[str, Range]) -> None:
         self.path = section.results / f"{name}.csv"
@@ -68,6 +76,8 @@ class Trials:
         if self.path.exists():
             with self.path.open() as file:
                 self.rows = [self._typed(row) for row in csv.DictReader(file)]
+            if unknown := sorted(set(space) - set(self.rows[0])):
+                raise self._of_another_space(f"there is none of {unknown[0]}")
 
     @property
     def finished(self) -> bool:
@@ -81,7 +91,9 @@ class Trials:
         for row in self.rows:
             settings = {key: row[key] for key in self.space}
             study.add_trial(
-                optuna.trial.create_trial(params=settings, distributions=distributions, value=objective(row))
+                optuna.trial.create_trial(
+                    params=settings, distributions=distributions, value=min(objective(row), WORST)
+                )
             )
         return dict(study.ask(distributions).params)
 
@@ -89,7 +101,7 @@ class Trials:
         """Keep a finished trial."""
         self.rows.append({"trial": len(self.rows), **settings, **outcome})
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
             writer.writeheader()
@@ -101,13 +113,10 @@ class Trials:
         """The settings of the best trial.
 
         Raises:
-            UserError: the trials know nothing of a hyperparameter that is searched now.
+            UserError: no trial came to an end with finite forecasts.
         """
-        if unknown := sorted(set(self.space) - set(self.rows[0])):
-            raise UserError(
-                f"{self.path} must have a column of every hyperparameter that is searched, however: {unknown[0]} is "
-                "missing; move it away and run m2m search again, or take it out of [search]"
-            )
+        if not any(math.isfinite(objective(row)) for row in self.rows[: self.section.trials]):
+            raise UserError(f"every trial in {self.path} diverged: move it away and search other ranges")
         row = min(self.rows[: self.section.trials], key=objective)
         return {key: row[key] for key in self.space}
 
@@ -116,12 +125,22 @@ class Trials:
         for name, text in row.items():
             values = self.space.get(name)
             by_text = {str(choice): choice for choice in values.choices} if values else {}
+            if by_text and text not in by_text:
+                raise self._of_another_space(f"{name} was {text}, which is no choice")
             typed[name] = by_text[text] if by_text else float(text)
         return typed
 
+    def _of_another_space(self, found: str) -> UserError:
+        return UserError(
+            f"{self.path} must have trials of the hyperparameters that are searched now, however: {found}; move it "
+            "away and run m2m search again, or set [search] back"
+        )
+
 
 def objective(outcome: Mapping[str, float]) -> float:
-    return outcome["nmae"] + outcome["smape"]
+    """What trials are judged by; infinite of one that diverged."""
+    total = outcome["nmae"] + outcome["smape"]
+    return total if math.isfinite(total) else math.inf
 
 
 def overrides(settings: Mapping[str, Setting]) -> list[str]:

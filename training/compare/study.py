@@ -64,7 +64,8 @@ class AimSection(StrictConfig):
     nmae: float
     smape: float
     ahead: dict[str, float] = {}
-    """By contender: the share of its error that the best one's is to be lower by, in both metrics, beyond chance."""
+    """By contender: the share of its error that the best one's is to be lower by, in both metrics, with an interval
+    that leaves 0 out."""
 
 
 class StudySection(StrictConfig):

@@ -31,7 +31,7 @@ def table4(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
                 for j, task in enumerate((*shape.tasks, OVERALL)):
                     cell = {metric: float(values[metric][i, j]) for metric in METRICS}
                     about = {"model": model, "forecast": forecast, "scenario": scenario, "task": task}
-                    rows.append(about | cell | {"seeds": results.seed_count(model), "periods": periods})
+                    rows.append(about | cell | {"seeds": len(results.whole_seeds(model)), "periods": periods})
     return rows
 
 
@@ -39,7 +39,7 @@ def bias(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
     """How far the sum of forecasts is from that of labels, by scenario and task and over all scenarios."""
     shape, rows = resampled.results.shape(), []
     for model in resampled.results.models:
-        about = {"model": model, "seeds": resampled.results.seed_count(model), "periods": periods}
+        about = {"model": model, "seeds": len(resampled.results.whole_seeds(model)), "periods": periods}
         for forecast in resampled.forecasts(model):
             found = resampled.bias(model, forecast)
             for i, scenario in enumerate((*shape.scenarios, OVERALL)):
@@ -65,7 +65,7 @@ def by_view(
                     draws = draws / resampled.over(scenarios, over, forecast, metric)
                 models = (model,) if over is None else (model, over)
                 low, high = (float(bound) for bound in resampled.interval(draws, *models))
-                about = {"model": model, "forecast": forecast, "seeds": resampled.results.seed_count(model)}
+                about = {"model": model, "forecast": forecast, "seeds": len(resampled.results.whole_seeds(model))}
                 rows.append(
                     about | {"view": view, "metric": metric, "value": float(draws[0]), "low": low, "high": high}
                 )

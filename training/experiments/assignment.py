@@ -77,3 +77,18 @@ def sample_ratio_p(counts: Int[np.ndarray, "A"], shares: Float[np.ndarray, "A"])
     """
     expected = counts.sum() * shares / shares.sum()
     return float(stats.chisquare(counts, expected).pvalue)
+
+
+def lost_units_p(enrolled: Int[np.ndarray, "A"], read: Int[np.ndarray, "A"]) -> float:
+    """p-value of a test that units are lost as often in every arm; 1 where none is.
+
+    Arms are dealt even, within strata, so that how many of each arm's units came through tells far more than whether
+    those who did are in the planned shares: of twice 10,000, 400 lost in one arm are within the chance that arms dealt
+    by coins would have.
+    """
+    lost = enrolled - read
+    if not lost.any() or not read.any():
+        return 1.0
+    table = np.stack([read, lost])
+    test = stats.fisher_exact if len(read) == 2 else stats.chi2_contingency
+    return float(test(table).pvalue)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from training.experiments.assignment import sample_ratio_p
+from training.experiments.assignment import lost_units_p, sample_ratio_p
 from training.experiments.config import ExperimentConfig
 from training.experiments.effects import LEAST_UNITS, Effect, effect
 from training.experiments.power import detectable_effect
@@ -69,6 +69,12 @@ def ratio_p(units: dict[str, int], experiment: ExperimentConfig) -> float:
         return 1.0
     counts = np.array([units[arm.name] for arm in experiment.arms])
     return sample_ratio_p(counts, np.array([float(arm.share) for arm in experiment.arms]))
+
+
+def lost_p(enrolled: dict[str, int], read: dict[str, int], experiment: ExperimentConfig) -> float:
+    """p-value of units lost by arm, see :func:`lost_units_p`."""
+    names = [arm.name for arm in experiment.arms]
+    return lost_units_p(*(np.array([units[name] for name in names]) for units in (enrolled, read)))
 
 
 def _detectable(found: Effect, treated: np.ndarray) -> float:

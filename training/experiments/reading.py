@@ -17,7 +17,7 @@ from m2m_model.contracts.store import MANIFEST, Folder, below, read_manifest
 from training.experiments.config import ExperimentConfig
 from training.experiments.effects import Effect, effect
 from training.experiments.enrolment import counts
-from training.experiments.planning import LEAST_RATIO_P, MEASURES, comparisons, ratio_p
+from training.experiments.planning import LEAST_RATIO_P, MEASURES, comparisons, lost_p, ratio_p
 from training.published import parquet_files, read_rows, read_spec
 
 LABELS_HINT = "run m2m build --labels D"
@@ -64,6 +64,9 @@ class Reading(StrictConfig):
     read: dict[str, int]
     """Those of them that have labels."""
     ratio_p: float
+    """That the arms read are in the planned shares."""
+    lost_p: float
+    """That units without labels are as many in every arm."""
     refused: str = ""
     """Why no effect is shown."""
     comparisons: tuple[Comparison, ...] = ()
@@ -89,12 +92,12 @@ def read_experiment(name: str, experiment: ExperimentConfig, assignment: pa.Tabl
     units = pa.concat_tables(parts)
     seen = units.filter(pc.is_valid(units["active"]))
     enrolled, read = counts(units, experiment), counts(seen, experiment)
-    p = ratio_p(read, experiment)
+    of_sizes, of_losses = ratio_p(read, experiment), lost_p(enrolled, read, experiment)
     refused = ""
-    if p < LEAST_RATIO_P:
+    if (p := min(of_sizes, of_losses)) < LEAST_RATIO_P:
         lost = ", ".join(f"{arm} {enrolled[arm] - number:,} of {enrolled[arm]:,}" for arm, number in read.items())
         refused = (
-            f"the arms are not of the planned sizes (p = {p:.2g}; without labels: {lost}): what lost units of one arm "
+            f"the arms did not come through alike (p = {p:.2g}; without labels: {lost}): what lost units of one arm "
             "would pass for an effect. Find it before reading anything"
         )
     return Reading(
@@ -107,7 +110,8 @@ def read_experiment(name: str, experiment: ExperimentConfig, assignment: pa.Tabl
         is_complete=matured == days and Folder.at(below(labels, f"dt={experiment.last}")).exists(MANIFEST),
         enrolled=enrolled,
         read=read,
-        ratio_p=p,
+        ratio_p=of_sizes,
+        lost_p=of_losses,
         refused=refused,
         comparisons=() if refused else tuple(_compare(seen, experiment)),
     )

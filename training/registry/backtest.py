@@ -107,10 +107,9 @@ def judge(candidate: CellSums, promoted: CellSums, config: RegistryConfig, *, or
     values = [
         macro(resampled_metric([cell], forecast, config.metric, resamples, random)) for cell in (candidate, promoted)
     ]
-    draws = Freedom.of(weeks=[candidate.weeks], seeds=[]).widened(
-        values[0] - values[1], resamples.layout, level=config.level
-    )
-    difference, low, high, _ = (cells[-1, -1] for cells in compare(draws, level=config.level))
+    freedom = Freedom.of(weeks=[candidate.weeks], seeds=[])
+    bounds = compare(values[0] - values[1], freedom, resamples.layout, level=config.level)
+    difference, low, high, _ = (cells[-1, -1] for cells in bounds)
     if not np.isfinite(difference):
         raise UserError(f"{config.metric} cannot be compared: no test label is positive; test on a longer period")
     return Verdict(
