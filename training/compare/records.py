@@ -95,7 +95,7 @@ def unseen_markdown(results: Results, titles: Mapping[str, str]) -> str:
     """
     told: dict[str, dict[str, list[Mapping[str, float]]]] = {}
     for key, about in results.about.items():
-        if key.model in results.models and "unseen" in about:
+        if key.seed in results.whole_seeds(key.model) and "unseen" in about:
             told.setdefault(key.model, {}).setdefault(key.period, []).append(json.loads(about["unseen"]))
     whom = {
         model: tuple((period, seeds[0]["advertisers"], seeds[0]["rows"]) for period, seeds in sorted(periods.items()))
@@ -113,7 +113,8 @@ def unseen_markdown(results: Results, titles: Mapping[str, str]) -> str:
 
 
 def _about(results: Results, model: str) -> Iterator[Mapping[str, str]]:
-    return (about for key, about in results.about.items() if key.model == model)
+    seeds = results.whole_seeds(model)
+    return (about for key, about in results.about.items() if key.model == model and key.seed in seeds)
 
 
 def _everybody(results: Results, period: str) -> Resamples:

@@ -17,6 +17,8 @@ BIAS_COLUMNS = ("model", "forecast", "scenario", "task", "bias", "seeds", "perio
 VIEW_COLUMNS = ("model", "forecast", "view", "metric", "value", "low", "high", "seeds")
 ALPHA = 0.05
 """Of a table's comparisons of one metric together."""
+LEAST_SHOWN = 0.001
+"""Of p-values in Markdown."""
 PAIRED_COLUMNS = ("model_a", "model_b", "forecast", "metric", "scenario", "task", "difference", "low", "high")
 
 
@@ -181,7 +183,7 @@ def verdict_markdown(found: Sequence[Verdict], titles: Mapping[str, str]) -> str
             v.metric.upper(),
             f"{v.difference:+.4f}",
             f"{v.low:+.4f} .. {v.high:+.4f}",
-            f"{v.adjusted_p:.3f}",
+            f"{v.adjusted_p:.3f}" if v.adjusted_p >= LEAST_SHOWN else f"< {LEAST_SHOWN}",
             v.outcome,
             f"{v.wins} : {v.losses} of {v.cells}",
         )
