@@ -82,6 +82,7 @@ def check_settings(study: Study) -> None:
 def cell_job(study: Study, key: CellKey) -> CellJob:
     """What runs a cell that no floor answers."""
     config, contender = RunConfig.read(study.study.run, study.overrides(key)), study.contenders[key.model]
+    parts = (CellKey(model=part, period=key.period, seed=key.seed) for part in contender.parts)
     return CellJob(
         dataset=str(study.dataset_folder(key).absolute() / "dataset"),
         model=config.model,
@@ -90,6 +91,7 @@ def cell_job(study: Study, key: CellKey) -> CellJob:
         members=contender.members,
         dataset_digest=_digest(dataset_settings(study, study.dataset_overrides(key))),
         keep=study.study.work / "members",
+        parts=tuple(cell_job(study, part) for part in parts),
     )
 
 

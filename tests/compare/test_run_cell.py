@@ -1,6 +1,7 @@
 """Whole cells: every model of the zoo and every kind of baseline, from a published dataset to error sums."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from m2m_model.config import LossConfig, ModelConfig
 from m2m_model.zoo.registry import MODELS
 from tests.training.datasets import write_dataset
 from tests.training.tiny import MODEL, SPEC
-from training.compare.run_cell import CellJob, run_cell
+from training.compare.run_cell import CellJob, fit_cell, run_cell
 from training.compare.sums import SUMS
 from training.config import BaselinesConfig, TrainConfig, TrainingConfig
+from training.published import parquet_files
 
 WITH_LEVERS = {"offset": "history", "distribution": True, "dense_inputs": True, "history_quartiles": True}
 LEVERS = LossConfig(likelihood=0.5, l1=1.0, l1_log=0.5, distribution=0.3)
@@ -74,6 +76,27 @@ def test_a_refit_keeps_the_rules_of_the_first_fit(dataset: str, baseline: str, t
     same = np.array_equal(first.forecasts["point"], final.forecasts["point"])
     assert same == (baseline == "last_7_days")
     assert len(list(tmp_path.iterdir())) == (0 if baseline == "last_7_days" else 4)
+
+
+def test_a_combination_averages_its_parts(dataset: str, tmp_path: Path) -> None:
+    """On log1p for NMAE; what is said of a distribution is the model's."""
+    model = job(dataset, model=MODEL.model_copy(update=WITH_LEVERS), members=2)
+    trees = job(dataset, baseline="lightgbm_l1_log", members=2)
+    parts = tuple(dataclasses.replace(part, keep=tmp_path) for part in (trees, model))
+    both = fit_cell(dataclasses.replace(model, parts=parts), tell=lambda line: None)
+    alone = [fit_cell(part, tell=lambda line: None).forecaster for part in parts]
+    (entry, *_) = parquet_files(both.manifest, split="test")
+    batch = both.source.batch(next(both.source.tables(entry)))
+    of_trees, of_model = (forecaster(batch) for forecaster in alone)
+    together = both.forecaster(batch)
+    np.testing.assert_allclose(together.mean, (of_trees.mean + of_model.mean) / 2)
+    np.testing.assert_allclose(1 + together.centre, np.sqrt((1 + of_trees.centre) * (1 + of_model.centre)))
+    np.testing.assert_array_equal(together.smape, of_model.smape)
+    np.testing.assert_array_equal(together.quantiles, of_model.quantiles)
+    sums, about = run_cell(dataclasses.replace(model, parts=parts), tell=lambda line: None)
+    assert np.isfinite(sums.forecasts["point"]).all()
+    assert "calibration" in about
+    assert len(json.loads(about["settings"])["parts"]) == 2
 
 
 @pytest.mark.parametrize("baseline", ["", "lightgbm_l1_log"])

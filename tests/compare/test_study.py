@@ -207,6 +207,14 @@ def test_a_study_of_other_data_has_the_settings_that_a_search_chose(tmp_path: Pa
         Study.read(other)
 
 
+@pytest.mark.parametrize("parts", ['["m2m"]', '["m2m", "both"]', '["m2m", "nobody"]'])
+def test_a_combination_is_of_other_contenders(study: Study, tmp_path: Path, parts: str) -> None:
+    path = tmp_path / "combined.toml"
+    path.write_text(STUDY.format(folder=tmp_path) + f"\n[contenders.both]\nparts = {parts}\n")
+    with pytest.raises(UserError, match="the parts of both must be two or more of"):
+        Study.read(path)
+
+
 def test_no_process_at_all_is_refused() -> None:
     with pytest.raises(UserError, match="--processes must be at least 1, however: 0"):
         run_all({"a": ["true"]}, processes=0, what="cells")

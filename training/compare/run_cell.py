@@ -56,19 +56,26 @@ class CellJob:
     """Of what the dataset is built with: cells of others are not of the same training rows."""
     keep: Path | None = None
     """Folder of fitted members that cells share (see :func:`kept_member`); default: none are kept."""
+    parts: tuple["CellJob", ...] = ()
+    """Of a combination: whose members forecast together, all on one dataset; its own model, baseline and members then
+    say nothing."""
 
     @property
     def settings(self) -> str:
         """What decides the cell beside its seed, as JSON: all that is not a default."""
+        if self.parts:
+            parts = [json.loads(part.settings) for part in self.parts]
+            return json.dumps({"parts": parts, "dataset": self.dataset_digest, "rule": FORECAST_RULE}, sort_keys=True)
         said: dict[str, Any] = {
-            name: part.model_dump(mode="json", exclude_defaults=True) for name, part in self.parts(self.config).items()
+            name: part.model_dump(mode="json", exclude_defaults=True)
+            for name, part in self.sections(self.config).items()
         }
         said["train"].pop("seed", None)
         said |= {"baseline": self.baseline, "members": self.members, "dataset": self.dataset_digest}
         said |= {"rule": FORECAST_RULE}
         return json.dumps(said | {"precision": self.config.predict.precision}, sort_keys=True)
 
-    def parts(self, config: TrainingConfig) -> dict[str, StrictConfig]:
+    def sections(self, config: TrainingConfig) -> dict[str, StrictConfig]:
         """The sections that decide a fitted member."""
         fitted = {"baselines": config.baselines} if self.baseline else {"model": self.model}
         return {"train": config.train, "reader": config.reader, **fitted}
@@ -93,6 +100,31 @@ class Ensemble:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Combination:
+    """Ensembles of different kinds with equal weights (Bates and Granger, Operational Research Quarterly 1969).
+
+    Means are averaged, and so are, as log1p, the centres that the rule for NMAE is applied to. SMAPE actions, which
+    averages spoil, and quantiles are those of the first ensemble that has a predictive distribution.
+    """
+
+    parts: tuple[Ensemble, ...]
+
+    @property
+    def quantiles(self) -> bool:
+        return any(part.quantiles for part in self.parts)
+
+    def __call__(self, batch: Batch) -> Forecasts:
+        found = [part(batch) for part in self.parts]
+        told = next((forecasts for part, forecasts in zip(self.parts, found, strict=True) if part.quantiles), found[0])
+        return Forecasts(
+            mean=np.mean([forecasts.mean for forecasts in found], axis=0),
+            centre=np.expm1(np.mean([np.log1p(forecasts.centre) for forecasts in found], axis=0)),
+            smape=told.smape,
+            quantiles=told.quantiles,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A cell's forecaster with all that was chosen on validation rows (epochs, thresholds and scales of the rules)."""
 
@@ -110,6 +142,38 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     torch.set_num_threads(1)
     keep_freed_memory()
     manifest, source = open_dataset(job.dataset, batch_size=job.config.predict.batch_size)
+    spec = source.spec
+    parts = [_fit_members(part, source, manifest, tell) for part in job.parts or (job,)]
+    members = [member for part in parts for member in (*part.first, *part.final)]
+    about = {"settings": job.settings, "fit_seconds": f"{sum(member.fit_seconds for member in members):.1f}"}
+    if not job.parts and isinstance(members[0].forecaster, ModelForecaster):
+        about["parameters"] = str(parameter_count(members[0].forecaster.module))
+    forecaster = _together([part.first for part in parts])
+    rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
+    rules = rows.fit_rules(spec)
+    sums = RowSums.empty(spec)
+    sums.add(rows, rules, left_out=None)
+    validation: dict[str, float] = {m: getattr(_overall(sums.errors[kind]), m) for m, kind in AIMED.items()}
+    about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
+    about |= {f"validation_{metric}": repr(value) for metric, value in validation.items()}
+    if any(part.final for part in parts):
+        forecaster = _together([part.final or part.first for part in parts])
+    return Fitted(
+        source=source, manifest=manifest, forecaster=forecaster, rules=rules, validation=validation, about=about
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """Of one model or baseline."""
+
+    first: tuple[Member, ...]
+    """Fitted on training rows."""
+    final: tuple[Member, ...]
+    """Fitted anew on training and validation rows, where ``train.refit`` says so."""
+
+
+def _fit_members(job: CellJob, source: Source, manifest: Manifest, tell: Callable[[str], None]) -> Members:
     spec = source.spec
 
     def fit(config: TrainingConfig) -> tuple[Forecaster, int | None]:
@@ -138,23 +202,12 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
         if job.config.train.refit:
             config = _with_train(config, refit=True)
             final.append(kept_member(job.keep, _identity(job, config, manifest), form, partial(refit, member, config)))
-    forecaster = Ensemble(members=tuple(member.forecaster for member in first))
-    fit_seconds = sum(member.fit_seconds for member in (*first, *final))
-    about = {"settings": job.settings, "fit_seconds": f"{fit_seconds:.1f}"}
-    if isinstance(first[0].forecaster, ModelForecaster):
-        about["parameters"] = str(parameter_count(first[0].forecaster.module))
-    rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
-    rules = rows.fit_rules(spec)
-    sums = RowSums.empty(spec)
-    sums.add(rows, rules, left_out=None)
-    validation: dict[str, float] = {m: getattr(_overall(sums.errors[kind]), m) for m, kind in AIMED.items()}
-    about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
-    about |= {f"validation_{metric}": repr(value) for metric, value in validation.items()}
-    if final:
-        forecaster = Ensemble(members=tuple(member.forecaster for member in final))
-    return Fitted(
-        source=source, manifest=manifest, forecaster=forecaster, rules=rules, validation=validation, about=about
-    )
+    return Members(first=tuple(first), final=tuple(final))
+
+
+def _together(parts: Sequence[Sequence[Member]]) -> Forecaster:
+    ensembles = tuple(Ensemble(members=tuple(member.forecaster for member in members)) for members in parts)
+    return ensembles[0] if len(ensembles) == 1 else Combination(parts=ensembles)
 
 
 def _with_train(config: TrainingConfig, **changed: Any) -> TrainingConfig:
@@ -172,7 +225,8 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     started = time.monotonic()
     fitted = fit_cell(job, tell)
     test = parquet_files(fitted.manifest, split="test")
-    trained = ("train", "validation") if job.config.train.refit else ("train",)
+    refit = any(part.config.train.refit for part in job.parts or (job,))
+    trained = ("train", "validation") if refit else ("train",)
     asides = Asides(spec=fitted.source.spec, seen=_advertisers(job.dataset, *trained))
     sums = period_sums(
         fitted.source,
@@ -202,7 +256,7 @@ def _overall(sums: MetricSums) -> MetricRow:
 
 def _identity(job: CellJob, config: TrainingConfig, manifest: Manifest) -> str:
     """All that a fitted member depends on."""
-    parts = {name: part.model_dump(mode="json") for name, part in job.parts(config).items()}
+    parts = {name: part.model_dump(mode="json") for name, part in job.sections(config).items()}
     said = {"dataset": manifest.generation, "baseline": job.baseline, "precision": config.predict.precision, **parts}
     return json.dumps(said, sort_keys=True)
 

@@ -35,7 +35,8 @@ class Period(StrictConfig):
 
 
 class Contender(StrictConfig):
-    """A model of the study: the run's own, changed by ``set``, a baseline, or a synthetic world's floor."""
+    """A model of the study: the run's own, changed by ``set``, a baseline, a combination of others, or a synthetic
+    world's floor."""
 
     title: str = ""
     baseline: str = ""
@@ -48,6 +49,9 @@ class Contender(StrictConfig):
     """Overrides that make another dataset, such as ``sequence.length=20``."""
     swept: dict[str, float] = {}
     """Of a sensitivity study: hyperparameters and their values, the x axes of curves."""
+    parts: tuple[str, ...] = ()
+    """Other contenders, on the study's dataset, whose members forecast together (see
+    :class:`training.compare.run_cell.Combination`)."""
     members: int = Field(default=1, ge=1)
     """How many trained models, or fits of the baseline, forecast together, each with a seed of its own."""
     seeds: int = Field(default=0, ge=0)
@@ -117,6 +121,10 @@ class Study(StrictConfig):
         for names, known in ((contenders, set(self.contenders)), (periods, set(self.periods))):
             if unknown := [name for name in names if name not in known]:
                 raise ValueError(f"study names {unknown[0]!r}, which must be one of {sorted(known)}")
+        whole = {name for name, c in self.contenders.items() if not (c.parts or c.floor or c.set_dataset)}
+        for name, contender in self.contenders.items():
+            if contender.parts and (len(contender.parts) < 2 or not whole.issuperset(contender.parts)):
+                raise ValueError(f"the parts of {name} must be two or more of {sorted(whole)}")
         return self
 
     @classmethod
@@ -156,7 +164,7 @@ class Study(StrictConfig):
         """The contender's trials; None if it takes part in no search."""
         contender = self.contenders[model]
         space: dict[str, Range] = {}
-        if self.search is not None and contender.searched and not contender.floor:
+        if self.search is not None and contender.searched and not (contender.floor or contender.parts):
             space = self.search.baseline if contender.baseline else self.search.model
         name = contender.like or model
         return Trials(self.search, name, space) if self.search is not None and space else None
