@@ -274,7 +274,7 @@ def test_a_seed_counts_once_all_periods_have_it() -> None:
     cells = {key: random_cell(key.seed, shift=key.seed, rows=300) for key in planned if key != planned[-1]}
     view = Resampled.of(results := Results(planned=planned, cells=cells), resamples=5)
     assert results.whole_seeds("m") == (0, 1)
-    assert results.completeness.startswith("5 of 6 planned cells (model x period x seed), 1 of them of seeds")
+    assert results.completeness.startswith("5 of 6 planned cells (model x period x seed), 1 of them left out, of")
     whole = {key: cells[key] for key in planned if key.seed < 2}
     same = Resampled.of(Results(planned=planned, cells=whole), resamples=5)
     np.testing.assert_array_equal(view.values["m", "point", "nmae"], same.values["m", "point", "nmae"])

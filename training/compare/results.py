@@ -100,7 +100,7 @@ class Results:
     def completeness(self) -> str:
         said = f"{len(self.cells)} of {len(self.planned)} planned cells (model x period x seed)"
         early = sum(key.seed not in self.whole_seeds(key.model) for key in self.cells if key.model in self.models)
-        return f"{said}, {early} of them of seeds that no model's periods all have yet, left out" if early else said
+        return f"{said}, {early} of them left out, of seeds that not all periods have yet" if early else said
 
     def whole_seeds(self, model: str) -> tuple[int, ...]:
         """Seeds of a model that have a cell in every period. Others would weigh periods differently, and tell of the
