@@ -1,6 +1,7 @@
 """The pictures of a study, as SVG text in the style of reports: errors with intervals, sensitivity, reliability."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,8 @@ from training.metrics import Metric
 from training.report.plots import PALETTE, STYLE, to_svg
 
 RELIABILITY_COLUMNS = 4
+WIDEST = 36
+"""Characters of a label's line; longer ones would take the room of what they label."""
 
 
 def overall_errors(
@@ -36,7 +39,7 @@ def overall_errors(
                 axis.plot([low, high], [position, position], color=colour, linewidth=1.6, solid_capstyle="butt")
                 axis.plot(draws[model][0], position, color=colour, marker="o", markersize=7, markeredgecolor="white")
                 axis.text(high, position, f"  {draws[model][0]:.3f}", va="center", fontsize=8.5)
-            axis.set_yticks(range(len(order)), [titles.get(model, model) for model in order])
+            axis.set_yticks(range(len(order)), [fill(titles.get(model, model), WIDEST) for model in order])
             ends = np.concatenate([resampled.interval(d, model) for model, d in draws.items()])
             axis.set_xlim(0.98 * ends.min(), 1.06 * ends.max())
             axis.set_xlabel(f"{metric.upper()}, {kind} forecast")
