@@ -16,6 +16,8 @@ from training.report.plots import PALETTE, STYLE, to_svg
 RELIABILITY_COLUMNS = 4
 WIDEST = 36
 """Characters of a label's line; longer ones would take the room of what they label."""
+WIDEST_TITLE = 26
+"""Of a small picture's."""
 
 
 def overall_errors(
@@ -89,7 +91,7 @@ def reliability(lines: Sequence[Mapping[str, Any]], *, titles: Mapping[str, str]
                 at_level = [line for line in own if line["level"] == level]
                 below, at_most = (np.mean([line[name] for line in at_level]) for name in ("below", "at_most"))
                 axis.plot([level, level], [below, at_most], color=PALETTE[0], linewidth=3, solid_capstyle="butt")
-            axis.set_title(titles.get(model, model), fontsize=9)
+            axis.set_title(fill(titles.get(model, model), WIDEST_TITLE), fontsize=9)
         for axis in axes:
             axis.set_visible(False)
         figure.supylabel("share of labels below .. at most the quantile", fontsize=9)
