@@ -23,7 +23,7 @@ ADVICE = re.compile(
 """Parts of Spark's messages that lead nowhere here: the setting is fixed, since results depend on it."""
 VALUES = ("java.lang.IllegalArgumentException", "java.lang.ArithmeticException", "java.time.DateTimeException")
 """What Java's own functions throw at a value or a pattern that they cannot work with."""
-NOT_WRITTEN = re.compile(r"^OSError: (\[Errno 28\].+|.*AWS Error.+)$", re.MULTILINE)
+NOT_WRITTEN = re.compile(r"^OSError: (\[Errno 28\].+|.*(?:AWS Error|google::cloud).+)$", re.MULTILINE)
 """What a task's Python raises where the disk is full or the object store does not answer."""
 RAISED_IN_WORKER = re.compile(rf"^(?:[\w.]+\.)?{UserError.__name__}: (.+)$", re.MULTILINE)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from etl.config import EtlConfig
 from jobs.config import RunConfig, argument_parser, run_job
-from jobs.side_by_side import run_all
+from jobs.side_by_side import count, run_all
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST
 from training.compare.floor import floor_sums
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__, config="the study's TOML file")
     parser.add_argument("--cell", metavar="MODEL/PERIOD/SEED", help="run this cell alone, in this process")
     parser.add_argument("--only", action="append", default=[], metavar="MODEL", help="cells of these models alone")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="cells side by side")
+    parser.add_argument("--processes", type=count, default=os.cpu_count() or 1, help="cells side by side")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
     if arguments.cell:

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (dataset / MANIFEST).exists():
         write_data_exhibits(dataset, out)
     if arguments.if_any and study.study.best not in Results.load(study.study.results, study.planned()).models:
-        print(f"exhibits: {study.study.name}: {study.study.best} has no cell in every period yet")
+        print(f"exhibits: {study.study.name}: {study.study.best} has no seed yet that all periods have")
         return 0
     check_settings(study)
     print(f"exhibits: {write_exhibits(study, out)}")

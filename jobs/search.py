@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jobs.compare import build_study_dataset, command_of
 from jobs.config import RunConfig, argument_parser, run_job
-from jobs.side_by_side import run_all
+from jobs.side_by_side import count, run_all
 from m2m_model.contracts.errors import DivergedError, UserError
 from training.compare.run_cell import CellJob, fit_cell
 from training.compare.search import SearchSection, objective, overrides
@@ -19,7 +19,7 @@ from training.metrics import AIMED
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__, config="the study's TOML file")
     parser.add_argument("--model", help="run the trials of this contender alone, in this process")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="contenders side by side")
+    parser.add_argument("--processes", type=count, default=os.cpu_count() or 1, help="contenders side by side")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
     if (section := study.search) is None:

@@ -1,5 +1,6 @@
 """Independent parts of a study as processes of one thread each, so many at a time."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -7,21 +8,21 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from m2m_model.contracts.errors import UserError
 from training.allocator import HUGE_PAGES
+
+
+def count(text: str) -> int:
+    """A number of processes, as an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, however: {text}")
+    return int(text)
 
 
 def run_all(commands: Mapping[str, Sequence[str]], *, processes: int, what: str) -> int:
     """Run the commands, by name, and say how long the rest will take; a process status, 1 if any failed.
 
-    Those that fail are named at the end; what the others saved is kept. Where this process is interrupted, they are
-    ended.
-
-    Raises:
-        UserError: ``processes`` is not positive.
+    Those that fail are named at the end; what the others saved is kept. Ctrl-C ends them too.
     """
-    if processes < 1:
-        raise UserError(f"--processes must be at least 1, however: {processes}")
     waiting, running, failed = deque(commands), dict[str, subprocess.Popen[bytes]](), []
     done, started = 0, time.monotonic()
     environment = HUGE_PAGES | os.environ | {"OMP_NUM_THREADS": "1"}

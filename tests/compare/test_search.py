@@ -108,6 +108,10 @@ def test_trials_of_other_hyperparameters_are_refused(tmp_path: Path) -> None:
         Trials(section(tmp_path), "m2m", SPACE | {"train.batch_size": Range(choices=(256,))})
     with pytest.raises(UserError, match=r"model\.view_dim was \d+, which is no choice"):
         Trials(section(tmp_path), "m2m", SPACE | {"model.view_dim": Range(choices=(64,))})
+    with pytest.raises(UserError, match=r"train\.learning_rate was .*, which is out of range"):
+        Trials(section(tmp_path), "m2m", SPACE | {"train.learning_rate": Range(low=0.5, high=0.6)})
+    with pytest.raises(UserError, match=r"model\.transformer is not searched"):
+        Trials(section(tmp_path), "m2m", {name: SPACE[name] for name in SPACE if name != "model.transformer"})
 
 
 def test_cells_have_the_settings_of_their_search(tmp_path: Path) -> None:

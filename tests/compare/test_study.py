@@ -2,13 +2,13 @@
 
 import csv
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from jobs import search
+from jobs import compare, search
 from jobs.compare import DATASET_SETTINGS, build_study_dataset, cell_job, check_settings, dataset_settings
 from jobs.config import RunConfig
-from jobs.side_by_side import run_all
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST
 from tests.compare.test_intervals import random_cell
@@ -215,9 +215,20 @@ def test_a_combination_is_of_other_contenders(study: Study, tmp_path: Path, part
         Study.read(path)
 
 
-def test_no_process_at_all_is_refused() -> None:
-    with pytest.raises(UserError, match="--processes must be at least 1, however: 0"):
-        run_all({"a": ["true"]}, processes=0, what="cells")
+@pytest.mark.parametrize("own", ['set_dataset = ["sequence.length=20"]', 'floor = "observable"', "members = 5"])
+def test_a_combination_has_nothing_of_its_own(study: Study, tmp_path: Path, own: str) -> None:
+    path = tmp_path / "combined.toml"
+    parts = list(study.contenders)[:2]
+    path.write_text(STUDY.format(folder=tmp_path) + f"\n[contenders.both]\nparts = {parts}\n{own}\n".replace("'", '"'))
+    with pytest.raises(UserError, match="both has parts and nothing of its own, however: "):
+        Study.read(path)
+
+
+@pytest.mark.parametrize("job", [compare, search])
+def test_no_process_at_all_is_refused(job: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        job.main(["--config", "study.toml", "--processes", "0"])
+    assert "--processes: must be at least 1, however: 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/configs/studies/*.toml")), ids=lambda path: path.stem)

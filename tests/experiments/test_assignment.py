@@ -66,4 +66,10 @@ def test_units_lost_in_one_arm_alone_are_seen() -> None:
     assert lost_units_p(dealt, read) < 1e-100
     assert lost_units_p(dealt, dealt - [190, 200]) > 0.5
     assert lost_units_p(dealt, dealt) == lost_units_p(dealt, 0 * dealt) == 1.0
-    assert lost_units_p(np.array([500, 500, 500]), np.array([500, 460, 500])) < 1e-6
+    assert lost_units_p(np.array([500, 500, 500]), np.array([500, 460, 500])) < 0.001
+
+
+def test_one_unit_lost_of_a_small_arm_is_no_alarm() -> None:
+    """Expected losses are too few for a chi-square."""
+    assert lost_units_p(np.array([4950, 4950, 100]), np.array([4950, 4950, 99])) > 0.005
+    assert lost_units_p(np.array([5, 0, 5]), np.array([4, 0, 5])) == 1.0

@@ -124,7 +124,7 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         page += [
             "## Advertisers unseen in training",
             "Macro averages over the cells that they have rows in. Contenders whose training rows know other "
-            "advertisers than most contenders' are left out.",
+            "advertisers than those of the largest group of contenders are left out.",
             unseen,
         ]
     if costs := costs_markdown(results, study.titles):
@@ -161,7 +161,7 @@ def _cautions(study: Study, results: Results) -> list[str]:
     said += study.study.notes
     if results.incomplete:
         missing = ", ".join(study.titles[name] for name in results.incomplete)
-        said.append(f"Left out, without a cell in some period: {missing}.")
+        said.append(f"Left out, without a seed that all periods have: {missing}.")
     return said
 
 

@@ -50,7 +50,7 @@ def costs_markdown(results: Results, titles: Mapping[str, str]) -> str:
     """A line per model: its parameters, and seconds of fitting a cell on one core; empty if no cell tells."""
     lines = []
     for model in results.models:
-        of_model = [about for key, about in results.about.items() if key.model == model and "fit_seconds" in about]
+        of_model = [about for about in _about(results, model) if "fit_seconds" in about]
         if of_model:
             seconds = [float(about["fit_seconds"]) for about in of_model]
             parameters = of_model[0].get("parameters", "")
@@ -90,8 +90,8 @@ def calibration_markdown(lines: Sequence[Mapping[str, Any]], titles: Mapping[str
 def unseen_markdown(results: Results, titles: Mapping[str, str]) -> str:
     """A line per model: its errors on advertisers that training has not seen, the mean over seeds, then periods.
 
-    Who is unseen depends on the rows that a model is trained on. Models whose training has seen others than most
-    models' have are left out: their errors are of other rows.
+    Who is unseen depends on the rows that a model is trained on. Models whose training has seen others than
+    that of the largest group of models are left out: their errors are of other rows.
     """
     told: dict[str, dict[str, list[Mapping[str, float]]]] = {}
     for key, about in results.about.items():

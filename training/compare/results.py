@@ -120,7 +120,7 @@ class Results:
 
     @property
     def incomplete(self) -> tuple[str, ...]:
-        """Models that are planned and have no cell yet in some period."""
+        """Models that are planned and have no seed yet that all periods have."""
         return tuple(name for name in dict.fromkeys(key.model for key in self.planned) if name not in self.models)
 
     def weeks(self, period: str) -> int:
@@ -180,10 +180,10 @@ class Resampled:
         """``periods``: default all. ``without_left_out``: without the advertisers of ``evaluation.leave_out``.
 
         Raises:
-            UserError: no model has a cell in every period yet, or cells of a period are of other test rows.
+            UserError: no model has a seed that all periods have yet, or cells of a period are of other test rows.
         """
         if not results.models:
-            raise UserError("the study has no contender with a cell in every period yet: run make compare first")
+            raise UserError("the study has no contender with a seed that all periods have yet: run make compare first")
         periods = tuple(periods) or results.periods
         results.shape()
         with_left_out = results.has_left_out and not without_left_out

@@ -104,7 +104,7 @@ class Combination:
     """Ensembles of different kinds with equal weights (Bates and Granger, Operational Research Quarterly 1969).
 
     Means are averaged, and so are, as log1p, the centres that the rule for NMAE is applied to. SMAPE actions, which
-    averages spoil, and quantiles are those of the first ensemble that has a predictive distribution.
+    averages spoil, and quantiles are those of the first ensemble that has a predictive distribution, or of the first.
     """
 
     parts: tuple[Ensemble, ...]

@@ -75,9 +75,13 @@ class Trials:
         self.rows: list[dict[str, Any]] = []
         if self.path.exists():
             with self.path.open() as file:
-                self.rows = [self._typed(row) for row in csv.DictReader(file)]
-            if unknown := sorted(set(space) - set(self.rows[0])):
-                raise self._of_another_space(f"there is none of {unknown[0]}")
+                reader = csv.DictReader(file)
+                names = {name for name in reader.fieldnames or () if "." in name}
+                if missing := sorted(set(space) - names):
+                    raise self._of_another_space(f"there is none of {missing[0]}")
+                if gone := sorted(names - set(space)):
+                    raise self._of_another_space(f"{gone[0]} is not searched")
+                self.rows = [self._typed(row) for row in reader]
 
     @property
     def finished(self) -> bool:
@@ -128,6 +132,8 @@ class Trials:
             if by_text and text not in by_text:
                 raise self._of_another_space(f"{name} was {text}, which is no choice")
             typed[name] = by_text[text] if by_text else float(text)
+            if values and not by_text and not values.low <= typed[name] <= values.high:
+                raise self._of_another_space(f"{name} was {text}, which is out of range")
         return typed
 
     def _of_another_space(self, found: str) -> UserError:

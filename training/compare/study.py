@@ -123,8 +123,12 @@ class Study(StrictConfig):
                 raise ValueError(f"study names {unknown[0]!r}, which must be one of {sorted(known)}")
         whole = {name for name, c in self.contenders.items() if not (c.parts or c.floor or c.set_dataset)}
         for name, contender in self.contenders.items():
-            if contender.parts and (len(contender.parts) < 2 or not whole.issuperset(contender.parts)):
+            if not contender.parts:
+                continue
+            if len(contender.parts) < 2 or not whole.issuperset(contender.parts):
                 raise ValueError(f"the parts of {name} must be two or more of {sorted(whole)}")
+            if others := contender.model_fields_set - {"title", "parts", "seeds"}:
+                raise ValueError(f"{name} has parts and nothing of its own, however: {sorted(others)[0]}")
         return self
 
     @classmethod

@@ -183,7 +183,7 @@ def verdict_markdown(found: Sequence[Verdict], titles: Mapping[str, str]) -> str
             v.metric.upper(),
             f"{v.difference:+.4f}",
             f"{v.low:+.4f} .. {v.high:+.4f}",
-            f"{v.adjusted_p:.3f}" if v.adjusted_p >= LEAST_SHOWN else f"< {LEAST_SHOWN}",
+            f"< {LEAST_SHOWN}" if v.adjusted_p < LEAST_SHOWN else f"{v.adjusted_p:.3f}",
             v.outcome,
             f"{v.wins} : {v.losses} of {v.cells}",
         )
