@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig
 from m2m_model.contracts.spec import DatasetSpec
@@ -26,19 +24,20 @@ from training.allocator import keep_freed_memory
 from training.baselines.lightgbm import OBJECTIVES
 from training.baselines.registry import BASELINES, refitted
 from training.compare.asides import Asides
+from training.compare.ensembles import Combination, Ensemble
 from training.compare.members import Form, Member, TreesForm, WeightsForm, kept_member
 from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import CellSums
 from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
-from training.forecast import FORECAST_RULE, ForecastRules, Forecasts
+from training.forecast import FORECAST_RULE, ForecastRules
 from training.loop import Event, Loop, task_weights
 from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
 from training.published import parquet_files, read_spec
 from training.readers.base import Reader
 from training.readers.registry import open_reader
 from training.row_sums import RowSums
-from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source, mixed
+from training.scoring import Collect, Forecaster, ModelForecaster, Scored, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,49 +78,6 @@ class CellJob:
         """The sections that decide a fitted member."""
         fitted = {"baselines": config.baselines} if self.baseline else {"model": self.model}
         return {"train": config.train, "reader": config.reader, **fitted}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ensemble:
-    """Of models the mixture of their predictive distributions, of other forecasters the mean of their forecasts."""
-
-    members: tuple[Forecaster, ...]
-
-    @property
-    def quantiles(self) -> bool:
-        return all(member.quantiles for member in self.members)
-
-    def __call__(self, batch: Batch) -> Forecasts:
-        models = [member for member in self.members if isinstance(member, ModelForecaster)]
-        if len(models) == len(self.members):
-            return mixed(models, batch)
-        parts = [member(batch) for member in self.members]
-        return Forecasts(*(np.mean(field, axis=0) for field in zip(*parts, strict=True)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Combination:
-    """Ensembles of different kinds with equal weights (Bates and Granger, Operational Research Quarterly 1969).
-
-    Means are averaged, and so are, as log1p, the centres that the rule for NMAE is applied to. SMAPE actions, which
-    averages spoil, and quantiles are those of the first ensemble that has a predictive distribution, or of the first.
-    """
-
-    parts: tuple[Ensemble, ...]
-
-    @property
-    def quantiles(self) -> bool:
-        return any(part.quantiles for part in self.parts)
-
-    def __call__(self, batch: Batch) -> Forecasts:
-        found = [part(batch) for part in self.parts]
-        told = next((forecasts for part, forecasts in zip(self.parts, found, strict=True) if part.quantiles), found[0])
-        return Forecasts(
-            mean=np.mean([forecasts.mean for forecasts in found], axis=0),
-            centre=np.expm1(np.mean([np.log1p(forecasts.centre) for forecasts in found], axis=0)),
-            smape=told.smape,
-            quantiles=told.quantiles,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ class Contender(StrictConfig):
     """Of a sensitivity study: hyperparameters and their values, the x axes of curves."""
     parts: tuple[str, ...] = ()
     """Other contenders, on the study's dataset, whose members forecast together (see
-    :class:`training.compare.run_cell.Combination`)."""
+    :class:`training.compare.ensembles.Combination`)."""
     members: int = Field(default=1, ge=1)
     """How many trained models, or fits of the baseline, forecast together, each with a seed of its own."""
     seeds: int = Field(default=0, ge=0)
