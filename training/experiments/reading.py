@@ -64,9 +64,9 @@ class Reading(StrictConfig):
     read: dict[str, int]
     """Those of them that have labels."""
     ratio_p: float
-    """That the arms read are in the planned shares."""
+    """p-value of the planned shares, by units read."""
     lost_p: float
-    """That units without labels are as many in every arm."""
+    """p-value of units without labels being as frequent in every arm."""
     refused: str = ""
     """Why no effect is shown."""
     comparisons: tuple[Comparison, ...] = ()
