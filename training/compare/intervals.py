@@ -117,7 +117,8 @@ class Freedom:
         parts = draws[layout.joint :]
         if not layout.part:
             return np.full(draws.shape[1:], np.inf)
-        variances = np.nanvar(parts.reshape(len(KINDS), layout.part, *parts.shape[1:]), axis=1)
+        known = np.ma.masked_invalid(parts.reshape(len(KINDS), layout.part, *parts.shape[1:]))
+        variances = np.ma.filled(known.var(axis=1), np.nan)
         freedom = np.array([self.groups, self.weeks, self.seeds]).reshape(-1, *[1] * (draws.ndim - 1))
         squared = (variances**2 / freedom).sum(axis=0)
         total = variances.sum(axis=0) ** 2
@@ -140,7 +141,7 @@ def interval(
 
 def standard_error(draws: Float[np.ndarray, "R *S"], layout: Draws) -> Float[np.ndarray, "*S"]:
     """Of the joint resamples, without the estimate."""
-    error: Float[np.ndarray, "*S"] = np.nanstd(draws[1 : layout.joint], axis=0)
+    error: Float[np.ndarray, "*S"] = np.ma.filled(np.ma.masked_invalid(draws[1 : layout.joint]).std(axis=0), np.nan)
     return error
 
 
