@@ -32,7 +32,7 @@ VALIDATION_SHARE = 4
 """Validation rows are at most the limit on training rows divided by this."""
 FIXED = {
     "max_bin": 63,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "deterministic": True,
     "verbosity": -1,
 }
