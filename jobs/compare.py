@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from etl.config import EtlConfig
@@ -29,16 +29,16 @@ DATASET_SETTINGS = "settings.json"
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__, config="the study's TOML file")
     parser.add_argument("--cell", metavar="MODEL/PERIOD/SEED", help="run this cell alone, in this process")
-    parser.add_argument("--only", action="append", default=[], metavar="MODEL", help="cells of these models alone")
+    parser.add_argument("--model", action="append", default=[], help="cells of these models alone")
+    parser.add_argument("--period", action="append", default=[], help="cells of these periods alone")
+    parser.add_argument("--seed", action="append", default=[], type=int, help="cells of these seeds alone")
     parser.add_argument("--processes", type=count, default=os.cpu_count() or 1, help="cells side by side")
     arguments = parser.parse_args(argv)
     study = Study.read(arguments.config, tuple(arguments.overrides))
     if arguments.cell:
         _cell(study, _key(study, arguments.cell))
         return 0
-    if unknown := sorted(set(arguments.only) - set(study.contenders)):
-        raise UserError(f"--only must be among {sorted(study.contenders)}, however: {unknown[0]!r}")
-    planned = [key for key in study.planned() if not arguments.only or key.model in arguments.only]
+    planned = chosen(study, models=arguments.model, periods=arguments.period, seeds=arguments.seed)
     missing = [key for key in planned if not key.path(study.study.results).exists()]
     check_settings(study)
     _say_how_long(study, planned, missing, arguments.processes)
@@ -49,6 +49,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             _make_floors(study, key)
     commands = {_name(key): [*command_of("jobs.compare", arguments), "--cell", _name(key)] for key in missing}
     return run_all(commands, processes=arguments.processes, what="cells")
+
+
+def chosen(
+    study: Study, *, models: Collection[str] = (), periods: Collection[str] = (), seeds: Collection[int] = ()
+) -> list[CellKey]:
+    """The planned cells of these models, periods and seeds; of all where none are named.
+
+    Raises:
+        UserError: the study has no such model, period or seed.
+    """
+    of_study = {"--model": [*study.contenders], "--period": [*study.periods], "--seed": [*study.study.seeds]}
+    wanted = {"--model": models, "--period": periods, "--seed": seeds}
+    for option, known in of_study.items():
+        if unknown := [value for value in wanted[option] if value not in known]:
+            raise UserError(f"{option} must be among {known}, however: {unknown[0]!r}")
+    return [
+        key
+        for key in study.planned()
+        if (not models or key.model in models)
+        and (not periods or key.period in periods)
+        and (not seeds or key.seed in seeds)
+    ]
 
 
 def command_of(module: str, arguments: argparse.Namespace) -> list[str]:

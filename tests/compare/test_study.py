@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from jobs import compare, search
-from jobs.compare import DATASET_SETTINGS, build_study_dataset, cell_job, check_settings, dataset_settings
+from jobs.compare import DATASET_SETTINGS, build_study_dataset, cell_job, check_settings, chosen, dataset_settings
 from jobs.config import RunConfig
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import MANIFEST
@@ -77,6 +77,16 @@ def test_cells_are_planned_first_seeds_first(study: Study) -> None:
     assert CellKey(model="last_week", period="early", seed=5) not in planned
 
 
+def test_any_models_periods_and_seeds_can_be_chosen(study: Study) -> None:
+    assert chosen(study) == list(study.planned())
+    found = chosen(study, models=["m2m", "last_week"], periods=["late"], seeds=[5])
+    assert found == [CellKey(model="m2m", period="late", seed=5)]
+    with pytest.raises(UserError, match=r"--period must be among \['early', 'late'\], however: 'noon'"):
+        chosen(study, periods=["noon"])
+    with pytest.raises(UserError, match=r"--seed must be among \[3, 5\], however: 0"):
+        chosen(study, seeds=[0])
+
+
 def test_a_cells_run_and_dataset(study: Study) -> None:
     short = CellKey(model="short", period="late", seed=5)
     small = CellKey(model="small", period="late", seed=3)
@@ -113,8 +123,10 @@ def test_exhibits_say_how_much_of_the_plan_they_are_made_of(study: Study, tmp_pa
     overall = [p for p in pairs if p["scenario"] == p["task"] == "overall" and p["metric"] == "nmae"]
     assert {(p["model_a"], p["model_b"]) for p in overall} == {("m2m", "small"), ("m2m", "last_week")}
     assert all(float(p["low"]) <= float(p["difference"]) <= float(p["high"]) for p in overall)
-    biases = list(csv.DictReader((tmp_path / "exhibits" / "bias.csv").open()))
-    assert {row["periods"] for row in biases} == {"all", "design"}
+    for name in ("table4", "bias"):
+        for of_view, periods in (("", "2"), ("_design", "1")):
+            lines = list(csv.DictReader((tmp_path / "exhibits" / f"{name}{of_view}.csv").open()))
+            assert {row["periods"] for row in lines} == {periods}
     views = list(csv.DictReader((tmp_path / "exhibits" / "views.csv").open()))
     assert {(row["model"], row["view"]) for row in views} == {(m, "head") for m in ("m2m", "small", "last_week")}
     of_a = [float(r["nmae"]) for r in rows if (r["model"], r["scenario"], r["task"]) == ("m2m", "a", "overall")]

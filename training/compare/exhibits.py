@@ -1,6 +1,7 @@
 """All exhibits of a study from its finished cells: CSV for machines, Markdown and pictures for people."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from training.compare.data_exhibits import data_markdown
@@ -36,6 +37,16 @@ from training.compare.tables import (
 from training.metrics import AIMED, OVERALL, Metric
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The results over some periods and advertisers, which has tables of its own."""
+
+    name: str
+    """Ends the names of its CSV files."""
+    title: str
+    resampled: Resampled
+
+
 def write_exhibits(study: Study, folder: Path) -> Path:
     """Fill ``folder``: over all periods, over the design period alone, and without the advertisers that
     ``evaluation.leave_out`` names; returns the page's path.
@@ -46,23 +57,24 @@ def write_exhibits(study: Study, folder: Path) -> Path:
     results = Results.load(study.study.results, study.planned())
     shape = results.shape()
     folder.mkdir(parents=True, exist_ok=True)
-    resampled = {
-        "all": Resampled.of(results),
-        "design": Resampled.of(results, periods=(study.study.design_period,)),
-    }
+    views = [View(name="", title="Mean over all periods", resampled=Resampled.of(results))]
+    design = study.study.design_period
+    alone = Resampled.of(results, periods=(design,))
+    views.append(View(name="_design", title=f"Period {design} alone", resampled=alone))
     if results.has_left_out:
-        resampled["all, some left out"] = Resampled.of(results, without_left_out=True)
-    rows = [row for name, view in resampled.items() for row in table4(view, periods=name)]
-    (folder / f"{study.study.table}.csv").write_text(to_csv(TABLE4_COLUMNS, rows))
-    cells = cells_markdown([row for row in rows if row["periods"] == "all"], study.titles)
+        title = "Mean over all periods, without the advertisers of `evaluation.leave_out`"
+        without = Resampled.of(results, without_left_out=True)
+        views.append(View(name="_some_left_out", title=title, resampled=without))
+    everything = views[0].resampled
+    comparisons = {view.name: paired(view.resampled, study.study.best, besides=study.floors) for view in views}
+    for view in views:
+        (folder / f"{study.study.table}{view.name}.csv").write_text(to_csv(TABLE4_COLUMNS, table4(view.resampled)))
+        (folder / f"bias{view.name}.csv").write_text(to_csv(BIAS_COLUMNS, bias(view.resampled)))
+        (folder / f"paired{view.name}.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons[view.name]))
     said = f"{results.completeness}. Means over periods and seeds; NMAE of the `point` forecast, SMAPE of `smape`."
-    page_of_cells = [f"# {study.study.name}, cell by cell", said, cells]
+    page_of_cells = [f"# {study.study.name}, cell by cell", said, cells_markdown(table4(everything), study.titles)]
     (folder / f"{study.study.table}.md").write_text("\n\n".join(page_of_cells) + "\n")
-    biases = [row for name, view in resampled.items() for row in bias(view, periods=name)]
-    (folder / "bias.csv").write_text(to_csv(BIAS_COLUMNS, biases))
-    comparisons = {name: paired(view, study.study.best, besides=study.floors) for name, view in resampled.items()}
-    (folder / "paired.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons["all"]))
-    figure = overall_errors(resampled["all"], forecasts=AIMED, best=study.study.best, titles=study.titles)
+    figure = overall_errors(everything, forecasts=AIMED, best=study.study.best, titles=study.titles)
     (folder / "overall.svg").write_text(figure)
     (folder / "periods.csv").write_text(to_csv(PERIOD_COLUMNS, by_period(results)))
     page = [
@@ -70,15 +82,11 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         f"{results.completeness}. Made by `m2m exhibits`; periods: "
         + ", ".join(f"{name} (test {p.test[0]} .. {p.test[1]})" for name, p in study.periods.items())
         + ". NMAE is given for the `point` forecast, SMAPE for the `smape` forecast, both also for the others. "
-        f"Every scenario and task: [{study.study.table}.md]({study.study.table}.md).",
+        f"Every scenario and task: [{study.study.table}.md]({study.study.table}.md); every period, and scenarios "
+        "pooled: [periods.csv](periods.csv).",
         *_cautions(study, results),
         "![overall errors](overall.svg)",
     ]
-    titles = {
-        "all": "Mean over all periods",
-        "design": f"Period {study.study.design_period} alone",
-        "all, some left out": "Mean over all periods, without the advertisers of `evaluation.leave_out`",
-    }
     best = study.titles[study.study.best]
     if study.aim is not None and study.study.best in results.models:
         page += [
@@ -86,28 +94,33 @@ def write_exhibits(study: Study, folder: Path) -> Path:
             f"Of {best}. A share is met if it is reached and its interval, which is not corrected for the number of "
             "rivals, leaves 0 out.",
         ]
-        for name, view in resampled.items():
-            page += [f"{titles[name]}:", aim_markdown(view, study.study.best, study.aim, study.titles)]
-    for name, view in resampled.items():
-        page += [f"## {titles[name]}", overall_markdown(table4(view, periods=name), study.titles)]
-        found = [v for v in verdicts(comparisons[name]) if AIMED[v.metric] == v.forecast]
+        for view in views:
+            page += [f"{view.title}:", aim_markdown(view.resampled, study.study.best, study.aim, study.titles)]
+    for view in views:
+        page += [f"## {view.title}", overall_markdown(table4(view.resampled), study.titles)]
+        found = [v for v in verdicts(comparisons[view.name]) if AIMED[v.metric] == v.forecast]
         page += [f"{best} minus the other, negative is better for {best}:", verdict_markdown(found, study.titles)]
-    if views := by_view(resampled["all"], study.study.views):
-        (folder / "views.csv").write_text(to_csv(VIEW_COLUMNS, views))
+    if apart := by_view(everything, study.study.views):
+        (folder / "views.csv").write_text(to_csv(VIEW_COLUMNS, apart))
         named = "; ".join(f"{name}: {', '.join(scenarios)}" for name, scenarios in study.study.views.items())
         page += ["## Some scenarios apart", f"Macro averages with 95 % intervals. {named}."]
-        page.append(view_markdown(views, study.titles))
+        page.append(view_markdown(apart, study.titles))
     everywhere = {OVERALL: shape.scenarios, **study.study.views}
     for floor in (name for name in study.floors if name in results.models):
-        rows = by_view(resampled["all"], everywhere, over=floor)
+        rows = by_view(everything, everywhere, over=floor)
         (folder / f"over_{floor}.csv").write_text(to_csv(VIEW_COLUMNS, rows))
         page += [f"## Times {study.titles[floor]}", "The multiple of the floor's macro average, with 95 % intervals."]
         page.append(view_markdown(rows, study.titles))
-    if curves := _curves(study, resampled["all"]):
+    if curves := _curves(study, everything):
         for metric in AIMED:
-            (folder / f"sensitivity_{metric}.svg").write_text(
-                sensitivity(curves[metric], metric=metric, current=_current(study), completeness=results.completeness)
+            preset = everything.values[study.study.best, AIMED[metric], metric][0, -1, -1]
+            figure = sensitivity(
+                curves[metric],
+                label=f"{metric.upper()} beside the preset's {preset:.3f}",
+                current=_current(study),
+                completeness=results.completeness,
             )
+            (folder / f"sensitivity_{metric}.svg").write_text(figure)
             page.append(f"![sensitivity of {metric.upper()}](sensitivity_{metric}.svg)")
     if told := list(calibration(results)):
         (folder / "calibration.csv").write_text(to_csv(CALIBRATION_COLUMNS, told))
@@ -169,16 +182,17 @@ Curves = dict[str, Sequence[tuple[float, float, float, float]]]
 
 
 def _curves(study: Study, resampled: Resampled) -> dict[Metric, Curves]:
-    """By metric and swept hyperparameter: (value, metric, low, high), ascending."""
+    """By metric and swept hyperparameter: (value, difference from the best contender, low, high), ascending."""
     swept = [(name, *item) for name, c in study.contenders.items() for item in c.swept.items()]
-    swept = [item for item in swept if item[0] in resampled.results.models]
+    models = resampled.results.models
+    swept = [item for item in swept if item[0] in models and study.study.best in models]
     curves: dict[Metric, Curves] = {}
     for metric, forecast in AIMED.items() if swept else ():
         points: dict[str, list[tuple[float, float, float, float]]] = {}
         for model, parameter, value in swept:
-            draws = resampled.values[model, forecast, metric][:, -1, -1]
-            low, high = resampled.interval(draws, model)
-            points.setdefault(parameter, []).append((value, float(draws[0]), float(low), float(high)))
+            draws, preset = (resampled.values[name, forecast, metric][:, -1, -1] for name in (model, study.study.best))
+            low, high = resampled.interval(draws - preset, model, study.study.best)
+            points.setdefault(parameter, []).append((value, float(draws[0] - preset[0]), float(low), float(high)))
         curves[metric] = {parameter: sorted(found) for parameter, found in points.items()}
     return curves
 

@@ -23,7 +23,7 @@ WIDEST_TITLE = 26
 def overall_errors(
     resampled: Resampled, *, forecasts: Mapping[Metric, str], best: str, titles: Mapping[str, str]
 ) -> str:
-    """Figure 5: the macro average of each metric per model, best first, with 95 % intervals of the resamples.
+    """Figure 5: the macro average of each metric per model, best first, as bars with 95 % intervals of the resamples.
 
     ``forecasts``: which kind of forecast each metric is shown for. The intervals are of each model alone: overlapping
     ones say nothing about a pair, which is what the paired table is for.
@@ -38,12 +38,12 @@ def overall_errors(
             for position, model in enumerate(order):
                 low, high = resampled.interval(draws[model], model)
                 colour = PALETTE[0] if model == best else "#8a94a3"
+                axis.barh(position, draws[model][0], height=0.62, color=colour, alpha=0.45)
                 axis.plot([low, high], [position, position], color=colour, linewidth=1.6, solid_capstyle="butt")
-                axis.plot(draws[model][0], position, color=colour, marker="o", markersize=7, markeredgecolor="white")
                 axis.text(high, position, f"  {draws[model][0]:.3f}", va="center", fontsize=8.5)
             axis.set_yticks(range(len(order)), [fill(titles.get(model, model), WIDEST) for model in order])
             ends = np.concatenate([resampled.interval(d, model) for model, d in draws.items()])
-            axis.set_xlim(0.98 * ends.min(), 1.06 * ends.max())
+            axis.set_xlim(0, 1.12 * ends.max())
             axis.set_xlabel(f"{metric.upper()}, {kind} forecast")
             axis.grid(visible=False, axis="y")
         figure.supxlabel(resampled.results.completeness, fontsize=8, color="#8a94a3")
@@ -53,21 +53,24 @@ def overall_errors(
 def sensitivity(
     curves: Mapping[str, Sequence[tuple[float, float, float, float]]],
     *,
-    metric: str,
+    label: str,
     current: Mapping[str, float],
     completeness: str,
 ) -> str:
-    """Figure 6: per hyperparameter, (value, metric, low, high) points; ``current`` marks the preset's value."""
+    """Figure 6: per hyperparameter, (value, difference from the preset, low, high) points; ``current`` marks the
+    preset's value. What all settings have in common, such as an easy week, is not in a paired difference."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.7 * len(curves), 3.2), layout="constrained")
-        for axis, (name, points) in zip(np.atleast_1d(figure.subplots(1, len(curves))), curves.items(), strict=True):
+        axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+        for axis, (name, points) in zip(axes, curves.items(), strict=True):
             values, middles, lows, highs = (np.array(column) for column in zip(*points, strict=True))
-            axis.fill_between(values, lows, highs, color=PALETTE[4], alpha=0.35, linewidth=0)
-            axis.plot(values, middles, color=PALETTE[0], marker="o", markeredgecolor="white")
+            axis.vlines(values, lows, highs, color=PALETTE[0], alpha=0.45, linewidth=2.5)
+            axis.plot(values, middles, color=PALETTE[0], linewidth=1.2, marker="o", markeredgecolor="white")
             axis.axvline(current[name], color="#8a94a3", linewidth=0.9, linestyle=(0, (4, 3)))
             axis.set_xticks(values, [f"{value:g}" for value in values])
             axis.set_xlabel(name)
-            axis.set_ylabel(metric.upper())
+            axis.axhline(0, color="#8a94a3", linewidth=0.9)
+        axes[0].set_ylabel(label)
         figure.supxlabel(completeness, fontsize=8, color="#8a94a3")
         return to_svg(figure)
 

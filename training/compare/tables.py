@@ -22,8 +22,9 @@ LEAST_SHOWN = 0.001
 PAIRED_COLUMNS = ("model_a", "model_b", "forecast", "metric", "scenario", "task", "difference", "low", "high")
 
 
-def table4(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
-    """Both metrics of every model, forecast, scenario and task, macro averages included; the mean over seeds."""
+def table4(resampled: Resampled) -> list[dict[str, Any]]:
+    """Both metrics of every model, forecast, scenario and task, macro averages included; the mean over so many seeds
+    and periods."""
     results, rows = resampled.results, []
     shape = results.shape()
     for model in results.models:
@@ -33,15 +34,17 @@ def table4(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
                 for j, task in enumerate((*shape.tasks, OVERALL)):
                     cell = {metric: float(values[metric][i, j]) for metric in METRICS}
                     about = {"model": model, "forecast": forecast, "scenario": scenario, "task": task}
-                    rows.append(about | cell | {"seeds": len(results.whole_seeds(model)), "periods": periods})
+                    counts = {"seeds": len(results.whole_seeds(model)), "periods": len(resampled.draws)}
+                    rows.append(about | cell | counts)
     return rows
 
 
-def bias(resampled: Resampled, *, periods: str) -> list[dict[str, Any]]:
+def bias(resampled: Resampled) -> list[dict[str, Any]]:
     """How far the sum of forecasts is from that of labels, by scenario and task and over all scenarios."""
     shape, rows = resampled.results.shape(), []
     for model in resampled.results.models:
-        about = {"model": model, "seeds": len(resampled.results.whole_seeds(model)), "periods": periods}
+        seeds, periods = len(resampled.results.whole_seeds(model)), len(resampled.draws)
+        about = {"model": model, "seeds": seeds, "periods": periods}
         for forecast in resampled.forecasts(model):
             found = resampled.bias(model, forecast)
             for i, scenario in enumerate((*shape.scenarios, OVERALL)):
