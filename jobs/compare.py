@@ -59,10 +59,13 @@ def chosen(
     Raises:
         UserError: the study has no such model, period or seed.
     """
-    of_study = {"--model": [*study.contenders], "--period": [*study.periods], "--seed": [*study.study.seeds]}
-    wanted = {"--model": models, "--period": periods, "--seed": seeds}
-    for option, known in of_study.items():
-        if unknown := [value for value in wanted[option] if value not in known]:
+    options: dict[str, tuple[Collection[object], Collection[object]]] = {
+        "--model": (models, [*study.contenders]),
+        "--period": (periods, [*study.periods]),
+        "--seed": (seeds, [*study.study.seeds]),
+    }
+    for option, (wanted, known) in options.items():
+        if unknown := [value for value in wanted if value not in known]:
             raise UserError(f"{option} must be among {known}, however: {unknown[0]!r}")
     return [
         key

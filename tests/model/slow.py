@@ -5,6 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from m2m_model.sequence import SequenceEncoder
+
 few = st.integers(1, 3)
 dims = st.integers(1, 4)
 random_sizes = settings(max_examples=12, deadline=None, derandomize=True)
@@ -33,3 +35,14 @@ def assert_same_with_gradients(fast: Tensor, slow: Tensor, module: nn.Module, *i
     ]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def sequence_embedding(encoder: SequenceEncoder, sizes: list[int], ids: Tensor) -> Tensor:
+    """4.1.1: each day is the vectors of its ids, each from its column's own table, and the vector of its position."""
+    tables = encoder.embedding.features.table.weight.split(sizes)
+    days = [
+        torch.cat([*(table[i] for table, i in zip(tables, day, strict=True)), encoder.embedding.position[position]])
+        for row in ids
+        for position, day in enumerate(row)
+    ]
+    return torch.stack(days).view(*ids.shape[:2], -1)

@@ -69,10 +69,12 @@ def test_an_empty_batch_gives_no_rows_and_zero_gradients(fields: dict[str, objec
     assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.any()] == []
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_it_overfits_a_small_batch(name: str) -> None:
+@pytest.mark.parametrize(
+    "fields", [*({"name": name} for name in MODELS), {"feature_gates": True, "feature_norm": True}], ids=str
+)
+def test_it_overfits_a_small_batch(fields: dict[str, object]) -> None:
     spec = make_spec()
-    model = build_model(variant({"name": name, "view_dim": 16}), spec)
+    model = build_model(variant({**fields, "view_dim": 16}), spec)
     batch = make_batch(spec, 16)
     batch.labels[:, 0] = batch.labels[:, 0].clamp(max=7)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)

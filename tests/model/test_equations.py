@@ -17,7 +17,16 @@ from m2m_model.meta import Generator, MetaAttention, MetaTower, MetaUnit
 from m2m_model.sequence import SelfAttention, SequenceEncoder, pool
 from m2m_model.zoo.m2m import M2M
 from tests.model.factories import SMALL, make_batch, make_spec, shaken
-from tests.model.slow import assert_same_with_gradients, dims, double, few, leaky, random_sizes, slow_linear
+from tests.model.slow import (
+    assert_same_with_gradients,
+    dims,
+    double,
+    few,
+    leaky,
+    random_sizes,
+    sequence_embedding,
+    slow_linear,
+)
 
 
 def generated(generator: Generator, s: Tensor) -> list[list[Tensor]]:
@@ -158,17 +167,6 @@ def test_attention_without_a_meta_unit() -> None:
             total = sum(torch.exp(score) for score in a)
             slow.append(sum(torch.exp(score) / total * e[b, i] for i, score in enumerate(a)))
     assert_same_with_gradients(module(e, t, s), torch.stack(slow).view(2, 5, 3), module, e, t)
-
-
-def sequence_embedding(encoder: SequenceEncoder, sizes: list[int], ids: Tensor) -> Tensor:
-    """4.1.1: each day is the vectors of its ids, each from its column's own table, and the vector of its position."""
-    tables = encoder.embedding.features.table.weight.split(sizes)
-    days = [
-        torch.cat([*(table[i] for table, i in zip(tables, day, strict=True)), encoder.embedding.position[position]])
-        for row in ids
-        for position, day in enumerate(row)
-    ]
-    return torch.stack(days).view(*ids.shape[:2], -1)
 
 
 def test_a_mean_over_days_is_of_the_days_vectors() -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from torch import Tensor, nn
 
+from m2m_model.backbone import Encoder
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
@@ -22,7 +23,16 @@ from m2m_model.zoo.shared_bottom import SharedBottom
 from m2m_model.zoo.single_task import EmbeddingMlp, SingleTask
 from m2m_model.zoo.star import STAR, PartitionedNorm, StarLinear
 from tests.model.factories import SMALL, make_batch, make_spec, shaken
-from tests.model.slow import assert_same_with_gradients, dims, double, few, leaky, random_sizes, slow_linear
+from tests.model.slow import (
+    assert_same_with_gradients,
+    dims,
+    double,
+    few,
+    leaky,
+    random_sizes,
+    sequence_embedding,
+    slow_linear,
+)
 
 Body = TypeVar("Body", bound=nn.Module)
 SIZES = SMALL.model_copy(update={"task_experts": 2, "extraction_layers": 3})
@@ -77,14 +87,54 @@ def test_shared_bottom() -> None:
     assert_same_with_gradients(model(batch), torch.stack(slow), model)
 
 
-@pytest.mark.parametrize("kind", [SingleTask, EmbeddingMlp])
-def test_single_task_models_are_networks_side_by_side(kind: type[SingleTask]) -> None:
-    model, batch, _ = made(kind)
-    slow = torch.stack([network(batch)[:, 0] for network in model.networks], dim=1)
-    assert_same_with_gradients(model(batch), slow, model)
-    assert all(
-        (e.attention is None) == (kind is EmbeddingMlp) for e in model.networks[0].encoder.backbone.sequences.values()
+def slow_inputs(encoder: Encoder, spec: DatasetSpec, batch: Batch) -> list[Tensor]:
+    """Of an encoder without self-attention that flattens days: one look-up after the other."""
+    inputs = []
+    embedding = encoder.embedding
+    assert embedding is not None
+    tables = embedding.table.weight.split(
+        [len(spec.scenarios) + 1, *(f.size for f in spec.scenario_attributes + spec.profile)]
     )
+    days = [
+        sequence_embedding(encoder.backbone.sequences[name], [c.size for c in spec.sequence(name)], ids).flatten(1)
+        for name, ids in (("behavior", batch.behavior), ("performance", batch.performance))
+    ]
+    for row in range(len(batch)):
+        ids = [batch.scenario[row], *batch.attributes[row], *batch.profile[row]]
+        inputs.append(torch.cat([*(of[row] for of in days), *(table[i] for table, i in zip(tables, ids, strict=True))]))
+    return inputs
+
+
+def test_the_encoder_looks_up_features_scenario_and_profile() -> None:
+    config = SIZES.model_copy(update={"transformer": False, "pool": "flatten"})
+    spec = make_spec()
+    encoder, batch = shaken(Encoder(config, spec)), make_batch(spec, 3, dtype=torch.float64)
+    features, scenario, profile = encoder(batch)
+    slow = torch.stack(slow_inputs(encoder, spec, batch))
+    assert (scenario.shape[1], profile.shape[1]) == (2 * config.embedding_dim, config.embedding_dim)
+    assert_same_with_gradients(torch.cat([features, scenario, profile], dim=1), slow, encoder)
+
+
+def test_single_task() -> None:
+    model, batch, _ = made(SingleTask)
+    slow = []
+    for network in model.networks:
+        rows = network.encoder(batch).together()
+        slow.append(
+            torch.stack([slow_tower(leaky(slow_linear(row, network.bottom)), network.towers, 0) for row in rows])
+        )
+    assert_same_with_gradients(model(batch), torch.stack(slow, dim=1), model)
+
+
+def test_embedding_mlp() -> None:
+    model, batch, spec = made(EmbeddingMlp, SIZES.model_copy(update={"pool": "flatten"}))
+    slow = []
+    for network in model.networks:
+        rows = slow_inputs(network.encoder, spec, batch)
+        slow.append(
+            torch.stack([slow_tower(leaky(slow_linear(row, network.bottom)), network.towers, 0) for row in rows])
+        )
+    assert_same_with_gradients(model(batch), torch.stack(slow, dim=1), model)
 
 
 @given(rows=few, tasks=few, view=dims)
