@@ -60,7 +60,7 @@ readme: venv ## the README's commands with a reduced demo, and docs/bring_your_o
 search: venv ## the missing trials of a study's hyperparameter search, each saved when finished
 	@$(BIN)/python -m jobs.search --config $(STUDY) $(foreach s,$(SET),--set $(s)) $(ARGS)
 
-compare: venv ## the missing cells of a study (STUDY=jobs/configs/studies/system.toml), each saved when finished
+compare: venv ## the missing cells of a study (STUDY=jobs/configs/studies/system.toml ARGS="--model m2m --seed 0"), each saved when finished
 	@$(BIN)/python -m jobs.compare --config $(STUDY) $(foreach s,$(SET),--set $(s)) $(ARGS)
 
 exhibits: venv ## tables and pictures of every study that has cells, from those that are finished
