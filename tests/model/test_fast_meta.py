@@ -18,6 +18,7 @@ from m2m_model.config import ModelConfig
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.generated import group_rows
 from m2m_model.meta import Generator, MetaUnit
+from m2m_model.model import Model
 from m2m_model.zoo.m2m import M2M
 from m2m_model.zoo.registry import build_model
 from tests.model.factories import SMALL, make_batch, make_spec, shaken
@@ -74,9 +75,15 @@ def twin_gradients(model: M2M, twin: BmmBody) -> dict[nn.Parameter, Tensor]:
 
 
 def compare(config: ModelConfig, spec: DatasetSpec, batch: Batch, *, dtype: torch.dtype) -> None:
+    """With weights of all signs and sizes."""
     model = shaken(build_model(config, spec)).to(dtype)
     for parameter in model.parameters():
         parameter.data *= 0.4  # keeps log-rates below their ceiling, where all rows are alike
+    compare_model(model, spec, batch, dtype=dtype)
+
+
+def compare_model(model: Model, spec: DatasetSpec, batch: Batch, *, dtype: torch.dtype) -> None:
+    """Outputs and all gradients."""
     twin = bmm_twin(model)
     assert isinstance(model.body, M2M)
     assert isinstance(twin.body, BmmBody)
@@ -142,29 +149,31 @@ def test_the_fast_form_is_the_twin(
     compare(config, spec, with_keys(spec, rows, keys, seed=seed, dtype=dtype), dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("slice_bytes", [1, 700, 1 << 30])
 @pytest.mark.parametrize("keys", ["single", "distinct", "all of a size but one"])
 def test_the_fast_form_is_the_twin_however_it_is_cut(
-    keys: str, slice_bytes: int, monkeypatch: pytest.MonkeyPatch
+    keys: str, slice_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generated, "SLICE_BYTES", slice_bytes)
     spec = make_spec(length=3)
-    batch = make_batch(spec, 12, dtype=torch.float64)
+    batch = make_batch(spec, 12, dtype=dtype)
     one = torch.zeros(12, dtype=torch.int32)
     number = {"single": one, "distinct": torch.arange(12), "all of a size but one": torch.arange(12) // 5}[keys]
     pairs = {"scenario": number.int() % 4, "profile": (number.int() // 4).unsqueeze(1), "attributes": one.unsqueeze(1)}
     batch = replace(batch, **pairs)
     assert len(group_rows(knowledge_ids(SMALL, batch)).ids) == number.unique().numel()
-    compare(SMALL, spec, batch, dtype=torch.float64)
+    compare(SMALL, spec, batch, dtype=dtype)
 
 
-def test_at_the_papers_view_size() -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_at_the_papers_view_size(shared: bool) -> None:
+    """With the weights that training starts from."""
+    torch.manual_seed(0)
     spec = make_spec(length=4, tasks=2)
-    config = ModelConfig(view_dim=256, knowledge_dim=64, meta_layers=2, tower_layers=1, share_meta_across_tasks=True)
-    model = build_model(config, spec)
+    config = ModelConfig(view_dim=256, knowledge_dim=64, meta_layers=2, tower_layers=1, share_meta_across_tasks=shared)
     batch = with_keys(spec, 20, 9, seed=1, dtype=torch.float32)
-    with torch.no_grad():
-        assert_close(model(batch), bmm_twin(model)(batch))
+    compare_model(build_model(config, spec), spec, batch, dtype=torch.float32)
 
 
 @given(keys=st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=2), max_size=20))

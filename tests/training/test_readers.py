@@ -76,6 +76,7 @@ def reader(
     world: int = 1,
     seed: int = 3,
     blocks: int = 4,
+    group_rows: int = 1,
     batch_size: int = 8,
     splits: Sequence[str] = ("train",),
     eligible_only: bool = False,
@@ -83,7 +84,7 @@ def reader(
     return open_reader(
         str(folder),
         WIDE,
-        ReaderConfig.model_validate({"name": name, "shuffle_blocks": blocks}),
+        ReaderConfig.model_validate({"name": name, "shuffle_blocks": blocks, "group_rows": group_rows}),
         splits=splits,
         train=TrainConfig(seed=seed, batch_size=batch_size * world),
         rank=rank,
@@ -269,15 +270,13 @@ def test_resuming_after_any_batch_gives_exactly_the_following_rows(dataset: Path
 
 
 def interrupted(
-    folder: Path, world: int, stops: Sequence[int], progress: Sequence[Progress] | None, *, blocks: int, batch_size: int
+    folder: Path, world: int, stops: Sequence[int], progress: Sequence[Progress] | None, **sizes: int
 ) -> tuple[list[Row], list[Progress]]:
     """Every rank reads as many batches as ``stops`` says; the rows read and what a checkpoint then holds."""
     seen: list[Row] = []
     last: list[Progress] = []
     for rank in range(world):
-        batches = reader(folder, "parquet", rank=rank, world=world, blocks=blocks, batch_size=batch_size).epoch(
-            0, progress
-        )
+        batches = reader(folder, "parquet", rank=rank, world=world, **sizes).epoch(0, progress)
         reached = None
         for _ in range(stops[rank]):
             batch, reached = next(batches, (None, reached))
@@ -292,11 +291,12 @@ def interrupted(
 def test_an_epoch_interrupted_again_and_again_reads_every_row_once(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Whatever the block sizes, the world size of each attempt and how far each of its ranks came."""
+    """Whatever the block sizes, runs of a key, the world size of each attempt and how far each of its ranks came."""
     folder = tmp_path_factory.mktemp("property")
     days = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=4))
     write_dataset(folder, WIDE, rows_per_day=days, row_group_rows=data.draw(st.integers(1, 9)))
     sizes = {"blocks": data.draw(st.integers(1, 5)), "batch_size": data.draw(st.integers(1, 6))}
+    sizes["group_rows"] = data.draw(st.integers(1, 4))
     rows: list[Row] = []
     progress: list[Progress] | None = None
     for _ in range(data.draw(st.integers(1, 4))):
