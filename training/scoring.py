@@ -71,22 +71,26 @@ class ModelForecaster:
         return self.module.output.bins is not None
 
     def __call__(self, batch: Batch) -> Forecasts:
-        return mixed([self], batch)
+        return mixtures([self], batch, [[0]])[0]
 
 
-def mixed(members: Sequence[ModelForecaster], batch: Batch) -> Forecasts:
-    """The forecasts of one or more models of the same spec, of several those of their mixture (see
-    :meth:`m2m_model.output.Output.forecasts`)."""
+def mixtures(members: Sequence[ModelForecaster], batch: Batch, subsets: Sequence[Sequence[int]]) -> list[Forecasts]:
+    """The forecasts of subsets of models of the same spec, of several models those of their mixture (see
+    :meth:`m2m_model.output.Output.forecasts`). Each model sees the batch once."""
     modules = [member.scored_with.eval() for member in members]
-    order, parts = knowledge_order(batch), []
+    order = knowledge_order(batch)
+    parts: list[list[Forecasts]] = [[] for _ in subsets]
     with torch.inference_mode():
         for rows in torch.split(order, ROWS_AT_A_TIME):
             piece, parameters = batch.select(rows), []
             for member, module in zip(members, modules, strict=True):
                 with torch.autocast("cpu", torch.bfloat16, enabled=member.precision == "bf16"):
                     parameters.append(module(piece))
-            parts.append(Forecasts(*(part.numpy() for part in modules[0].output.forecasts(*parameters))))
-    return Forecasts.concatenate(parts).take(order.argsort().numpy())
+            for found, subset in zip(parts, subsets, strict=True):
+                mixture = modules[0].output.forecasts(*(parameters[member] for member in subset))
+                found.append(Forecasts(*(part.numpy() for part in mixture)))
+    back = order.argsort().numpy()
+    return [Forecasts.concatenate(found).take(back) for found in parts]
 
 
 def with_rounded_generators(module: Model) -> Model:
@@ -169,14 +173,19 @@ class Scored:
 
 def score_rows(table: pa.Table, source: Source, forecaster: Forecaster) -> Scored:
     """Score one table of dataset rows, which carry labels."""
+    return scored_rows(table, source.spec, forecaster(source.batch(table)))
+
+
+def scored_rows(table: pa.Table, spec: DatasetSpec, forecasts: Forecasts) -> Scored:
+    """Forecasts of dataset rows, which carry labels."""
     return Scored(
         scenarios=table["scenario_id"].to_numpy().astype(str),
         groups=advertiser_groups(table["advertiser_id"].to_pylist()),
         eligible=table["eligible"].to_numpy(),
         active_days=table["active_days"].to_numpy(),
-        labels=row_labels(table, source.spec),
-        exposures=row_exposures(table, source.spec),
-        forecasts=forecaster(source.batch(table)),
+        labels=row_labels(table, spec),
+        exposures=row_exposures(table, spec),
+        forecasts=forecasts,
     )
 
 

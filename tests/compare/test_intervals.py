@@ -1,5 +1,7 @@
 """Intervals of paired differences: against loops, against known answers, and in how often they cover the truth."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import t as student_t
@@ -80,6 +82,25 @@ def test_resampled_metric_is_the_weighted_ratio() -> None:
                     above += weight * seeds[r, k] * cell.forecasts["point"][SUMS.index("absolute_error"), g, w]
                 below += weight * cells[0].forecasts["point"][SUMS.index("label"), g, w]
         np.testing.assert_allclose(fast[r], above / below, rtol=1e-10)
+
+
+def test_an_ensemble_s_members_are_drawn_anew() -> None:
+    """Of a sum that is the members' mean the jackknife's variance is that of the mean, over the number of members."""
+    members = np.random.default_rng(0).gamma(9.0, 1.0, (5, 2, 2, 2))  # [K, advertisers but those left out, S, M]
+    without = np.stack([np.delete(members, k, axis=0).mean(axis=0) for k in range(5)])
+    cell = dataclasses.replace(random_cell(0), without={"point": (np.stack([without] * 2, axis=1),)})
+    total = cell.forecasts["point"][SUMS.index("label")].sum(axis=(0, 1))
+    for left_out in (False, True):
+        draws = Resamples.draw(np.random.default_rng(1), resamples=20_000, weeks=WEEKS, with_left_out=left_out)
+        of_seeds = slice(draws.layout.joint + 2 * draws.layout.part, None)
+        noisy = resampled_metric([cell], "point", "nmae", draws, np.random.default_rng(2))
+        noiseless = resampled_metric([random_cell(0)], "point", "nmae", draws, np.random.default_rng(2))
+        np.testing.assert_allclose(noisy[0], noiseless[0])
+        counted = members.sum(axis=1) if left_out else members[:, 0]
+        expected = counted.std(axis=0, ddof=1) / np.sqrt(5) / total
+        np.testing.assert_allclose((noisy - noiseless)[of_seeds].std(axis=0), expected, rtol=0.06)
+    results = Results(planned=(key := CellKey(model="m", period="p", seed=0),), cells={key: cell})
+    assert results.replicates("m") == 5
 
 
 def test_results_can_be_told_without_those_left_out() -> None:
@@ -304,12 +325,16 @@ def test_holm_by_hand() -> None:
 
 
 def test_a_cell_comes_back_from_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    key, cell = CellKey(model="m2m", period="p1", seed=3), random_cell(3, rows=200)
+    parts = np.random.default_rng(0).random((3, 2, 2, 2, 2)), np.ones((2, 2, 2, 2, 2))
+    cell = dataclasses.replace(random_cell(3, rows=200), without={"point": parts})
+    key = CellKey(model="m2m", period="p1", seed=3)
     save_cell(tmp_path, key, cell, {"seconds": "12.5"})
     back, about = load_cell(tmp_path, key)
     assert about == {"seconds": "12.5"}
     assert (back.scenarios, back.tasks, back.weeks) == (cell.scenarios, cell.tasks, cell.weeks)
     np.testing.assert_allclose(back.forecasts["point"], cell.forecasts["point"], rtol=1e-6)
+    for part, kept in zip(parts, back.without["point"], strict=True):
+        np.testing.assert_allclose(kept, part, rtol=1e-6)
 
 
 def test_groups_are_stable_and_even() -> None:

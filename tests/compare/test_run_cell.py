@@ -11,10 +11,13 @@ from m2m_model.config import LossConfig, ModelConfig
 from m2m_model.zoo.registry import MODELS
 from tests.training.datasets import write_dataset
 from tests.training.tiny import MODEL, SPEC
-from training.compare.run_cell import CellJob, fit_cell, run_cell
-from training.compare.sums import SUMS
+from training.compare.ensembles import Combination, Ensemble
+from training.compare.period import answers, period_sums, scenarios_of_test
+from training.compare.run_cell import CellJob, Fitted, fit_cell, run_cell
+from training.compare.sums import NUMERATORS, SUMS
 from training.config import BaselinesConfig, TrainConfig, TrainingConfig
 from training.published import parquet_files
+from training.scoring import Collect, Forecaster, Scored
 
 WITH_LEVERS = {"offset": "history", "distribution": True, "dense_inputs": True, "history_quartiles": True}
 LEVERS = LossConfig(likelihood=0.5, l1=1.0, l1_log=0.5, distribution=0.3)
@@ -97,6 +100,46 @@ def test_a_combination_averages_its_parts(dataset: str, tmp_path: Path) -> None:
     assert np.isfinite(sums.forecasts["point"]).all()
     assert "calibration" in about
     assert len(json.loads(about["settings"])["parts"]) == 2
+
+
+def without_member(fitted: Fitted, forecaster: Forecaster, kind: str) -> np.ndarray:
+    """Absolute errors and SMAPE terms of a forecaster that is fitted and summed up like any other: [2, S, M]."""
+    validation, test = (parquet_files(fitted.manifest, split=split) for split in ("validation", "test"))
+    collect = Collect(source=fitted.source, forecaster=forecaster)
+    rules = Scored.concatenate([collect(entry) for entry in validation]).fit_rules(fitted.source.spec)
+    answer = answers(fitted.source, forecaster, rules.apply)
+    sums = period_sums(fitted.source, answer, test, scenarios=scenarios_of_test(fitted.manifest))
+    return sums.forecasts[kind][[SUMS.index(name) for name in NUMERATORS]].sum(axis=(1, 2))
+
+
+@pytest.mark.parametrize("baseline", ["", "lightgbm_l1_log"])
+def test_an_ensemble_tells_its_errors_without_each_member(dataset: str, baseline: str, tmp_path: Path) -> None:
+    model = MODEL.model_copy(update=WITH_LEVERS)
+    ensemble = dataclasses.replace(job(dataset, model=model, baseline=baseline, members=3), keep=tmp_path)
+    fitted, (sums, _) = fit_cell(ensemble, tell=lambda line: None), run_cell(ensemble, tell=lambda line: None)
+    assert isinstance(fitted.forecaster, Ensemble)
+    for kind in sums.forecasts:
+        (part,) = sums.without[kind]
+        assert part.shape == (3, 2, 2, len(sums.scenarios), len(sums.tasks))
+        for member in range(3):
+            others = [one for number, one in enumerate(fitted.forecaster.members) if number != member]
+            expected = without_member(fitted, Ensemble(members=tuple(others)), kind)
+            np.testing.assert_allclose(part[member].sum(axis=1), expected, rtol=1e-9)
+    assert not run_cell(job(dataset, model=model, baseline=baseline), tell=lambda line: None)[0].without
+
+
+def test_a_combination_tells_its_errors_without_each_member_of_each_part(dataset: str, tmp_path: Path) -> None:
+    model = job(dataset, model=MODEL.model_copy(update=WITH_LEVERS), members=2)
+    trees = job(dataset, baseline="lightgbm_l1_log", members=3)
+    parts = tuple(dataclasses.replace(part, keep=tmp_path) for part in (model, trees))
+    both = dataclasses.replace(model, parts=parts)
+    fitted, (sums, _) = fit_cell(both, tell=lambda line: None), run_cell(both, tell=lambda line: None)
+    assert isinstance(fitted.forecaster, Combination)
+    assert [len(part) for part in sums.without["point"]] == [2, 3]
+    of_model, of_trees = fitted.forecaster.parts
+    fewer = Combination(parts=(of_model, Ensemble(members=of_trees.members[1:])))
+    found = sums.without["point"][1][0].sum(axis=1)
+    np.testing.assert_allclose(found, without_member(fitted, fewer, "point"), rtol=1e-9)
 
 
 @pytest.mark.parametrize("baseline", ["", "lightgbm_l1_log"])

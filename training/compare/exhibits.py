@@ -157,11 +157,14 @@ def _cautions(study: Study, results: Results) -> list[str]:
     weeks = sorted({results.weeks(period) for period in results.periods})
     weeks_said = ", ".join(map(str, weeks))
     said = [
-        f"Intervals resample advertisers, the weeks of a period ({weeks_said}) and seeds, with Student's quantiles as "
-        "weeks and seeds are few, and neighbouring weeks taken to share label days; those of contenders with one seed "
-        "know no seed noise. p is corrected by Holm's rule over the contenders of a metric and table; intervals and "
-        "cells won or lost are not. A tie is a difference that is not shown."
+        f"Intervals resample advertisers, the weeks of a period ({weeks_said}) and seeds, of an ensemble that was made "
+        "once its members, by the jackknife, with Student's quantiles as weeks and seeds are few, and neighbouring "
+        "weeks taken to share label days. p is corrected by Holm's rule over the contenders of a metric and table; "
+        "intervals and cells won or lost are not. A tie is a difference that is not shown."
     ]
+    noiseless = [study.titles[name] for name in results.models if results.replicates(name) == 1]
+    if random := [title for title in noiseless if title not in without_randomness(study)]:
+        said.append(f"One seed alone, whose noise their intervals do not know: {', '.join(random)}.")
     if seen := study.seen_by_the_search:
         said.append(
             "Settings were chosen by trials whose training and validation days reach into the test of "
@@ -176,6 +179,11 @@ def _cautions(study: Study, results: Results) -> list[str]:
         missing = ", ".join(study.titles[name] for name in results.incomplete)
         said.append(f"Left out, without a seed that all periods have: {missing}.")
     return said
+
+
+def without_randomness(study: Study) -> set[str]:
+    """Titles of contenders that need no second seed."""
+    return {study.titles[name] for name, c in study.contenders.items() if c.floor or c.seeds == 1}
 
 
 Curves = dict[str, Sequence[tuple[float, float, float, float]]]

@@ -6,7 +6,8 @@ block (the pigeonhole bootstrap, Owen 2007); both models of a pair see the same 
 periods, since its advertisers are the same. Label windows reach into the next week, so that neighbouring weeks share
 label days: their weights deviate by more. Few weeks and seeds tell little of their own spread: Student's
 distribution stands for the normal one, in intervals and, at Holm's small levels all the more, in p-values. Seeds of
-different models have nothing in common, so each model draws its own; a model with one seed has no seed noise in its
+different models have nothing in common, so each model draws its own. Of an ensemble that was made once the members are
+drawn, by the jackknife (:mod:`training.compare.jackknife`); a single model with one seed has no seed noise in its
 intervals.
 
 Letters: R resamples, J of them joint, K seeds, G advertiser groups, W weeks, S scenarios, M tasks.
@@ -21,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student_t
 
-from training.compare.sums import SUMS, CellSums
+from training.compare.sums import NUMERATORS, SUMS, CellSums
 from training.groups import GROUPS, LEFT_OUT
 from training.metrics import Metric
 
@@ -192,9 +193,27 @@ def resampled_metric(
     draws = resamples.layout.weights(random, "seeds", count) / count
     numerator = np.einsum("rk,rksm->rsm", draws, resamples.total(sums), optimize=True)
     denominator = resamples.total(seeds[0].forecasts[forecast][below])
+    if count == 1:
+        numerator += _member_noise(seeds[0], forecast, metric, resamples, random)
     ratio: Float[np.ndarray, "R S M"] = np.full_like(numerator, np.nan)
     np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return ratio
+
+
+def _member_noise(
+    ensemble: CellSums, forecast: str, metric: Metric, resamples: Resamples, random: np.random.Generator
+) -> Float[np.ndarray, "R S M"]:
+    """What other members would make of an ensemble's sums, in every resample: its members drawn anew, each standing
+    for the jackknife's pseudo-value, less the whole; 0 of what has no members."""
+    layout = resamples.layout
+    noise: Float[np.ndarray, "R S M"] = np.zeros((layout.total, len(ensemble.scenarios), len(ensemble.tasks)))
+    advertisers = 1 + bool(resamples.groups[0, LEFT_OUT])
+    for part in ensemble.without.get(forecast, ()):
+        count = len(part)
+        totals = part[:, NUMERATORS.index(SUMS[TERMS[metric][0]]), :advertisers].sum(axis=1)
+        deviations = (count - 1) * (totals.mean(axis=0) - totals)
+        noise += np.einsum("rk,ksm->rsm", layout.weights(random, "seeds", count) / count, deviations, optimize=True)
+    return noise
 
 
 def macro(cells: Float[np.ndarray, "R S M"]) -> Float[np.ndarray, "R S1 M1"]:

@@ -109,6 +109,19 @@ class Results:
         keys = (tuple(CellKey(model=model, period=period, seed=seed) for period in self.periods) for seed in seeds)
         return tuple(of_seed[0].seed for of_seed in keys if all(key in self.cells for key in of_seed))
 
+    def replicates(self, model: str) -> int:
+        """How many seeds tell a model's noise, or, where there is one, how many members of its smallest ensemble."""
+        count = len(self.whole_seeds(model))
+        if count > 1:
+            return count
+        ensembles = [part for cell in self._of_first_seed(model) for of in cell.without.values() for part in of]
+        told = all(cell.without for cell in self._of_first_seed(model))
+        return min(map(len, ensembles)) if told and ensembles else count
+
+    def _of_first_seed(self, model: str) -> list[CellSums]:
+        seed = self.whole_seeds(model)[0]
+        return [cell for key, cell in self.cells.items() if (key.model, key.seed) == (model, seed)]
+
     def seeds(self, model: str, period: str) -> list[CellSums]:
         """The model's cells of a period, by seed; of seeds that every period has."""
         return [self.cells[CellKey(model=model, period=period, seed=seed)] for seed in self.whole_seeds(model)]
@@ -237,7 +250,7 @@ class Resampled:
         return next(iter(self.draws.values())).layout
 
     def _freedom(self, *models: str) -> Freedom:
-        counts = [len(self.results.whole_seeds(model)) for model in models]
+        counts = [self.results.replicates(model) for model in models]
         several = min((count for count in counts if count > 1), default=0)
         weeks = [of_period.weeks.shape[1] for of_period in self.draws.values()]
         return Freedom.of(weeks=weeks, seeds=[several] * len(weeks) if several else [])

@@ -6,7 +6,7 @@ A cell is one process with one thread of torch, so that as many run side by side
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from training.allocator import keep_freed_memory
 from training.baselines.lightgbm import OBJECTIVES
 from training.baselines.registry import BASELINES, refitted
 from training.compare.asides import Asides
-from training.compare.ensembles import Combination, Ensemble
+from training.compare.ensembles import Combination, Ensemble, Together
+from training.compare.jackknife import rules_without_each, sums_without_each
 from training.compare.members import Form, Member, TreesForm, WeightsForm, kept_member
 from training.compare.period import answers, period_sums, scenarios_of_test
 from training.compare.sums import CellSums
@@ -86,8 +87,10 @@ class Fitted:
 
     source: Source
     manifest: Manifest
-    forecaster: Forecaster
+    forecaster: Together
     rules: ForecastRules
+    rules_without_each: Sequence[Sequence[ForecastRules]]
+    """Of an ensemble without each of its members; see :mod:`training.compare.jackknife`."""
     validation: Mapping[str, float]
     """Macro NMAE and SMAPE over eligible validation rows, each of the forecast that is aimed at it."""
     about: dict[str, str]
@@ -105,17 +108,25 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     if not job.parts and isinstance(members[0].forecaster, ModelForecaster):
         about["parameters"] = str(parameter_count(members[0].forecaster.module))
     forecaster = _together([part.first for part in parts])
-    rows = _scored(source, forecaster, parquet_files(manifest, split="validation"))
+    judging = parquet_files(manifest, split="validation")
+    rows = _scored(source, forecaster, judging)
     rules = rows.fit_rules(spec)
     sums = RowSums.empty(spec)
     sums.add(rows, rules, left_out=None)
     validation: dict[str, float] = {m: getattr(_overall(sums.errors[kind]), m) for m, kind in AIMED.items()}
     about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
     about |= {f"validation_{metric}": repr(value) for metric, value in validation.items()}
+    fewer = rules_without_each(source, forecaster, judging)
     if any(part.final for part in parts):
         forecaster = _together([part.final or part.first for part in parts])
     return Fitted(
-        source=source, manifest=manifest, forecaster=forecaster, rules=rules, validation=validation, about=about
+        source=source,
+        manifest=manifest,
+        forecaster=forecaster,
+        rules=rules,
+        rules_without_each=fewer,
+        validation=validation,
+        about=about,
     )
 
 
@@ -161,7 +172,7 @@ def _fit_members(job: CellJob, source: Source, manifest: Manifest, tell: Callabl
     return Members(first=tuple(first), final=tuple(final))
 
 
-def _together(parts: Sequence[Sequence[Member]]) -> Forecaster:
+def _together(parts: Sequence[Sequence[Member]]) -> Together:
     ensembles = tuple(Ensemble(members=tuple(member.forecaster for member in members)) for members in parts)
     return ensembles[0] if len(ensembles) == 1 else Combination(parts=ensembles)
 
@@ -184,13 +195,14 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
     refit = any(part.config.train.refit for part in job.parts or (job,))
     trained = ("train", "validation") if refit else ("train",)
     asides = Asides(spec=fitted.source.spec, seen=_advertisers(job.dataset, *trained))
-    sums = period_sums(
-        fitted.source,
-        answers(fitted.source, fitted.forecaster, fitted.rules.apply, asides),
-        test,
-        scenarios=scenarios_of_test(fitted.manifest),
-        leave_out=job.config.evaluation.leave_out,
+    source, forecaster, leave_out = fitted.source, fitted.forecaster, job.config.evaluation.leave_out
+    scenarios = scenarios_of_test(fitted.manifest)
+    answer = answers(source, forecaster, fitted.rules.apply, asides)
+    sums = period_sums(source, answer, test, scenarios=scenarios, leave_out=leave_out)
+    without = sums_without_each(
+        source, forecaster, fitted.rules_without_each, test, scenarios=scenarios, leave_out=leave_out
     )
+    sums = replace(sums, without=without)
     return sums, fitted.about | asides.about() | {"seconds": f"{time.monotonic() - started:.1f}"}
 
 

@@ -1,8 +1,9 @@
 """What a finished cell of a study keeps: error sums by advertiser group and week, so that both can be resampled.
 
-Letters: N rows, P sums, G advertiser groups, W weeks of the test period, S scenarios, M tasks.
+Letters: N rows, P sums, G advertiser groups, W weeks of the test period, S scenarios, M tasks, K members.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,11 @@ from training.groups import GROUPS, LEFT_OUT
 from training.metrics import check_finite, smape_terms
 
 SUMS = ("absolute_error", "label", "smape", "rows", "forecasts")
+NUMERATORS = ("absolute_error", "smape")
+"""The sums that depend on forecasts and that metrics are made of."""
+Without = dict[str, tuple[Float[np.ndarray, "K 2 2 S M"], ...]]
+"""By forecast kind, per ensemble of a forecaster: the sums of :data:`NUMERATORS` without each of its K members, of all
+advertisers but those of ``evaluation.leave_out``, then of these; see :mod:`training.compare.jackknife`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +30,8 @@ class CellSums:
     tasks: tuple[str, ...]
     weeks: int
     forecasts: dict[str, Float[np.ndarray, "P G W S M"]] = field(default_factory=dict)
+    without: Without = field(default_factory=dict)
+    """Empty: of a single forecaster."""
 
     def add(
         self,
@@ -66,6 +74,9 @@ class CellSums:
                 columns.setdefault(name, []).append(column)
         table = pa.table({name: np.concatenate(parts) for name, parts in columns.items()})
         about = {"scenarios": "\n".join(self.scenarios), "tasks": "\n".join(self.tasks), "weeks": str(self.weeks)}
+        if self.without:
+            parts = {kind: [part.astype(np.float32).tolist() for part in of] for kind, of in self.without.items()}
+            about["without"] = json.dumps(parts)
         return table.replace_schema_metadata(about)
 
     @classmethod
@@ -73,7 +84,9 @@ class CellSums:
         """Inverse of :meth:`to_table`, up to single precision."""
         about: Mapping[str, str] = {key.decode(): text.decode() for key, text in table.schema.metadata.items()}
         scenarios, tasks = tuple(about["scenarios"].split("\n")), tuple(about["tasks"].split("\n"))
-        cell = cls(scenarios=scenarios, tasks=tasks, weeks=int(about["weeks"]))
+        parts = json.loads(about.get("without", "{}"))
+        without = {kind: tuple(np.array(part) for part in of_kind) for kind, of_kind in parts.items()}
+        cell = cls(scenarios=scenarios, tasks=tasks, weeks=int(about["weeks"]), without=without)
         kinds = np.array(table["forecast"].to_pylist())
         index = [table[name].to_numpy() for name in ("group", "week", "scenario", "task")]
         for forecast in np.unique(kinds):
