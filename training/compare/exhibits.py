@@ -162,9 +162,9 @@ def _cautions(study: Study, results: Results) -> list[str]:
         "weeks taken to share label days. p is corrected by Holm's rule over the contenders of a metric and table; "
         "intervals and cells won or lost are not. A tie is a difference that is not shown."
     ]
-    noiseless = [study.titles[name] for name in results.models if results.replicates(name) == 1]
-    if random := [title for title in noiseless if title not in without_randomness(study)]:
-        said.append(f"One seed alone, whose noise their intervals do not know: {', '.join(random)}.")
+    alone = [name for name in results.models if results.replicates(name) == 1]
+    if noisy := [study.titles[name] for name in alone if name not in _without_randomness(study)]:
+        said.append(f"One seed alone, whose noise their intervals do not know: {', '.join(noisy)}.")
     if seen := study.seen_by_the_search:
         said.append(
             "Settings were chosen by trials whose training and validation days reach into the test of "
@@ -181,9 +181,9 @@ def _cautions(study: Study, results: Results) -> list[str]:
     return said
 
 
-def without_randomness(study: Study) -> set[str]:
-    """Titles of contenders that need no second seed."""
-    return {study.titles[name] for name, c in study.contenders.items() if c.floor or c.seeds == 1}
+def _without_randomness(study: Study) -> set[str]:
+    """Contenders that need no second seed."""
+    return {name for name, contender in study.contenders.items() if contender.floor or contender.seeds == 1}
 
 
 Curves = dict[str, Sequence[tuple[float, float, float, float]]]
