@@ -62,8 +62,8 @@ def draw(here: Here, loads: Loads, path: Path) -> dict[str, float]:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7, loc="lower left")
-    axes[-1].legend(fontsize=7, loc="upper right")
-    axes[0].set(ylim=(0, 1.08), ylabel="rows/s over those of as many workers alone")
+    axes[-1].legend(fontsize=7, loc="upper right", ncols=2)
+    axes[0].set(ylim=(0, 1.2), ylabel="rows/s over those of as many workers alone")
     figure.suptitle(
         f"Left: this machine. Right: modelled, {ROWS_PER_STEP} rows a worker and step, {MACHINES} machines of {CORES} "
         f"cores, 10 Gbit/s, 50 us, ring all-reduce, {SERVERS} parameter servers",
