@@ -54,10 +54,10 @@ class AttributeTable:
         """Whether the scenario has a snapshot not after the as-of day."""
         return (as_of, scenario) in self._row
 
-    def rows_of(self, days: Sequence[datetime.date]) -> Mapping[str, pa.Array]:
-        """Attribute columns of all live scenarios on ``days``."""
-        wanted = set(days)
-        rows = pa.array([row for (day, _), row in self._row.items() if day in wanted], pa.int64())
+    def rows_of(self, days: Sequence[datetime.date], scenarios: Sequence[str]) -> Mapping[str, pa.Array]:
+        """Attribute columns of ``scenarios`` on ``days``, where they are live."""
+        wanted = {(day, scenario) for day in days for scenario in scenarios}
+        rows = pa.array([row for key, row in self._row.items() if key in wanted], pa.int64())
         return {name: column.take(rows) for name, column in self._columns.items()}
 
     def ids(

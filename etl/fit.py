@@ -54,7 +54,9 @@ def fit_spec(
     held_out = config.split.hold_out
     if unknown := sorted(set(held_out) - set(scenarios)):
         raise UserError(f"split.hold_out must be among {list(scenarios)}, however: {unknown[0]!r}")
-    trained = [name for name in scenarios if attributes.is_live(name, train_days[-1]) and name not in held_out]
+    others = [name for name in scenarios if name not in held_out]
+    trained = [name for name in others if attributes.is_live(name, train_days[-1])]
+    snapshots = attributes.rows_of(train_days, others)
     columns = {name: list(_sequence_columns(config, name, sources, trained, scenarios)) for name in SEQUENCES}
     requests = [request for pairs in columns.values() for _, request in pairs]
     edges = exact_edges([*requests, *_profile_requests(config).values()], summaries, ask)
@@ -75,7 +77,7 @@ def fit_spec(
             "scenarios": trained,
             **fitted,
             "profile": _fit_profile(config, edges, summaries),
-            "scenario_attributes": _fit_attributes(config.features.scenario, attributes.rows_of(train_days)),
+            "scenario_attributes": _fit_attributes(config.features.scenario, snapshots),
             "tasks": [
                 TaskSpec(
                     name=name,

@@ -55,6 +55,10 @@ set_dataset = ["sequence.length=20"]
 [contenders.last_week]
 baseline = "last_7_days"
 seeds = 1
+
+[compared.head]
+best = "small"
+others = ["m2m", "short", "last_week"]
 """
 
 
@@ -104,6 +108,13 @@ def test_names_must_exist(tmp_path: Path) -> None:
     path.write_text(STUDY.format(folder=tmp_path).replace('best = "m2m"', 'best = "m3m"'))
     with pytest.raises(UserError, match="study names 'm3m'"):
         Study.read(path)
+    for told, changed, named in (
+        ('others = ["m2m"', 'others = ["m4m"', "m4m"),
+        ("[compared.head]", "[compared.tail]", "tail"),
+    ):
+        path.write_text(STUDY.format(folder=tmp_path).replace(told, changed))
+        with pytest.raises(UserError, match=f"study names '{named}'"):
+            Study.read(path)
 
 
 def test_exhibits_say_how_much_of_the_plan_they_are_made_of(study: Study, tmp_path: Path) -> None:
@@ -129,6 +140,10 @@ def test_exhibits_say_how_much_of_the_plan_they_are_made_of(study: Study, tmp_pa
             assert {row["periods"] for row in lines} == {periods}
     views = list(csv.DictReader((tmp_path / "exhibits" / "views.csv").open()))
     assert {(row["model"], row["view"]) for row in views} == {(m, "head") for m in ("m2m", "small", "last_week")}
+    compared = list(csv.DictReader((tmp_path / "exhibits" / "compared.csv").open()))
+    who = [(row["model_a"], row["model_b"], row["metric"], row["scenario"]) for row in compared]
+    assert who == [("small", other, m, "head") for m in ("nmae", "smape") for other in ("m2m", "last_week")]
+    assert "| head, SMAPE: small | last week | -" in page
     of_a = [float(r["nmae"]) for r in rows if (r["model"], r["scenario"], r["task"]) == ("m2m", "a", "overall")]
     assert float(views[0]["value"]) == pytest.approx(of_a[0])
     cells = (tmp_path / "exhibits" / "table4.md").read_text()

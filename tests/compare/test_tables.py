@@ -7,8 +7,9 @@ import pytest
 
 from training.compare.intervals import Comparison
 from training.compare.results import CellKey, Resampled, Results
+from training.compare.study import InView
 from training.compare.sums import SUMS, CellSums
-from training.compare.tables import by_view, paired, verdicts
+from training.compare.tables import by_view, compared_in_views, compared_markdown, paired, verdicts
 from training.groups import GROUPS
 from training.metrics import OVERALL
 
@@ -97,6 +98,33 @@ def test_views_are_macro_averages_and_multiples_of_a_floor(resampled: Resampled)
     for row in by_view(resampled, views, over="floor"):
         wanted = {"ours": 2.0, "other": 4.0, "floor": 1.0}[row["model"]]
         assert [row["value"], row["low"], row["high"]] == pytest.approx([wanted] * 3)
+
+
+def test_comparisons_within_views(resampled: Resampled) -> None:
+    views = {"first": ["a"], "both": ["a", "b"]}
+    compared = {
+        "first": InView(best="ours", others=("other", "absent", "floor")),
+        "both": InView(best="other", others=("ours",)),
+    }
+    found = compared_in_views(resampled, views, compared)
+    assert [(c.scenario, c.metric, c.model_a, c.model_b) for c in found] == [
+        *(("first", metric, "ours", other) for metric in ("nmae", "smape") for other in ("other", "floor")),
+        *(("both", metric, "other", "ours") for metric in ("nmae", "smape")),
+    ]
+    assert [c.difference for c in found] == pytest.approx([-0.2, 0.1, -0.2, 0.1, 0.3, 0.3])
+    whole = {(c.metric, c.model_b): c for c in paired(resampled, "other") if c.scenario == c.task == OVERALL}
+    for c in found[-2:]:
+        same = whole[c.metric, c.model_b] if c.forecast == "point" else None
+        assert same is None or (c.low, c.high) == pytest.approx((same.low, same.high))
+
+
+def test_comparisons_of_a_view_and_metric_are_corrected_together() -> None:
+    views = {"first": {"a": 0.02, "b": 0.04}, "other": {"a": 0.03}}
+    found = [replace(one, scenario=view) for view, p in views.items() for one in against(**p)]
+    page = compared_markdown(found, {name: name.upper() for name in ("ours", "a", "b")})
+    assert "| first, NMAE: OURS | A | -0.1000 | -0.2000 .. -0.0100 | 0.040 | win |" in page
+    assert "| first, NMAE: OURS | B | -0.1000 | -0.2000 .. -0.0100 | 0.040 | win |" in page
+    assert "| other, NMAE: OURS | A | -0.1000 | -0.2000 .. -0.0100 | 0.030 | win |" in page
 
 
 def test_a_floor_is_no_rival(resampled: Resampled) -> None:

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from etl.build import build_dataset
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS
+from m2m_model.contracts.spec import OUT_OF_VOCABULARY_ID
 from tests.etl.published import live_manifest, read_rows, read_spec
 from tests.etl.raw_world import Shape, make_world
 
@@ -31,8 +32,11 @@ def test_a_held_out_scenario_is_new_in_the_test_split(spark: SparkSession, tmp_p
     build_dataset(spark, whole.config, raw=raw, out=str(tmp_path / "whole"))
     everywhere = read_spec(tmp_path / "whole", live_manifest(tmp_path / "whole")).scenarios
     held_out = everywhere[-1]
-    config = make_world(SHAPE, split={"ratio": RATIO, "hold_out": [held_out]}).config
-    build_dataset(spark, config, raw=raw, out=str(tmp_path / "part"))
+    part = make_world(SHAPE, split={"ratio": RATIO, "hold_out": [held_out]})
+    for row in part.tables["scenarios"]:
+        if row["scenario_id"] == held_out:
+            row["medium"] = "hologram"
+    build_dataset(spark, part.config, raw=part.write(tmp_path / "odd"), out=str(tmp_path / "part"))
     spec = read_spec(tmp_path / "part", live_manifest(tmp_path / "part"))
     assert spec.scenarios == everywhere[:-1]
     assert all(column.scenario != held_out for column in (*spec.behavior, *spec.performance))
@@ -46,6 +50,8 @@ def test_a_held_out_scenario_is_new_in_the_test_split(spark: SparkSession, tmp_p
         indices = [spec.scenario_index(name) for name in found["scenario_id"].to_pylist()]
         assert found["scenario_index"].to_pylist() == indices
     assert spec.scenario_index(held_out) == 0
+    new = found.filter(pc.equal(found["scenario_id"], held_out))["attribute_ids"].to_pylist()
+    assert {ids[0] for ids in new} == {OUT_OF_VOCABULARY_ID}
 
 
 def test_a_scenario_to_hold_out_must_be_known(spark: SparkSession, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from training.compare.tables import (
     bias,
     by_view,
     cells_markdown,
+    compared_in_views,
+    compared_markdown,
     overall_markdown,
     paired,
     table4,
@@ -105,6 +107,10 @@ def write_exhibits(study: Study, folder: Path) -> Path:
         named = "; ".join(f"{name}: {', '.join(scenarios)}" for name, scenarios in study.study.views.items())
         page += ["## Some scenarios apart", f"Macro averages with 95 % intervals. {named}."]
         page.append(view_markdown(apart, study.titles))
+    if comparisons_in_views := compared_in_views(everything, study.study.views, study.compared):
+        (folder / "compared.csv").write_text(to_csv(PAIRED_COLUMNS, comparisons_in_views))
+        page.append("The first minus the other, negative is better for the first:")
+        page.append(compared_markdown(comparisons_in_views, study.titles))
     everywhere = {OVERALL: shape.scenarios, **study.study.views}
     for floor in (name for name in study.floors if name in results.models):
         rows = by_view(everything, everywhere, over=floor)

@@ -241,6 +241,26 @@ class Resampled:
                     p=p,
                 )
 
+    def compare_over(
+        self, view: str, scenarios: Sequence[str], model_a: str, model_b: str, forecast: str, metric: Metric
+    ) -> Comparison:
+        """The macro averages over all tasks in some scenarios, which ``view`` names."""
+        draws = (self.over(scenarios, model, forecast, metric) for model in (model_a, model_b))
+        bounds = compare(np.subtract(*draws), self._freedom(model_a, model_b), self._layout)
+        difference, low, high, p = map(float, bounds)
+        return Comparison(
+            model_a=model_a,
+            model_b=model_b,
+            forecast=forecast,
+            metric=metric,
+            scenario=view,
+            task=OVERALL,
+            difference=difference,
+            low=low,
+            high=high,
+            p=p,
+        )
+
     def interval(self, draws: Float[np.ndarray, "R *S"], *models: str) -> Float[np.ndarray, "2 *S"]:
         """Of something made of these models' ``values``, as wide as few weeks and seeds let it be."""
         return interval(draws, self._freedom(*models), self._layout)

@@ -223,8 +223,8 @@ def _overall(sums: MetricSums) -> MetricRow:
 
 
 def _identity(job: CellJob, config: TrainingConfig, manifest: Manifest) -> str:
-    """All that a fitted member depends on."""
-    parts = {name: part.model_dump(mode="json") for name, part in job.sections(config).items()}
+    """All that a fitted member depends on, as far as it is not a default."""
+    parts = {name: part.model_dump(mode="json", exclude_defaults=True) for name, part in job.sections(config).items()}
     said = {"dataset": manifest.generation, "baseline": job.baseline, "precision": config.predict.precision, **parts}
     return json.dumps(said, sort_keys=True)
 

@@ -72,6 +72,13 @@ class AimSection(StrictConfig):
     that leaves 0 out."""
 
 
+class InView(StrictConfig):
+    """Who is compared with whom in one of the study's views."""
+
+    best: str
+    others: tuple[str, ...] = Field(min_length=1)
+
+
 class StudySection(StrictConfig):
     name: str
     base: Path | None = None
@@ -109,6 +116,8 @@ class Study(StrictConfig):
     study: StudySection
     search: SearchSection | None = None
     aim: AimSection | None = None
+    compared: dict[str, InView] = {}
+    """By view: comparisons beside those of the study's best contender over all scenarios."""
     periods: dict[str, Period] = Field(min_length=1)
     contenders: dict[str, Contender] = Field(min_length=1)
 
@@ -118,7 +127,9 @@ class Study(StrictConfig):
         if self.search is not None and self.study.search_of is None:
             periods.append(self.search.period)
         contenders = [self.study.best, *(self.aim.ahead if self.aim else ())]
-        for names, known in ((contenders, set(self.contenders)), (periods, set(self.periods))):
+        contenders += [name for of_view in self.compared.values() for name in (of_view.best, *of_view.others)]
+        views = set(self.study.views)
+        for names, known in ((contenders, set(self.contenders)), (periods, set(self.periods)), (self.compared, views)):
             if unknown := [name for name in names if name not in known]:
                 raise ValueError(f"study names {unknown[0]!r}, which must be one of {sorted(known)}")
         whole = {name for name, c in self.contenders.items() if not (c.parts or c.floor or c.set_dataset)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from training.compare.intervals import METRICS, Comparison, holm
 from training.compare.results import Resampled
-from training.compare.study import AimSection
+from training.compare.study import AimSection, InView
 from training.metrics import AIMED, OVERALL, Metric
 
 TABLE4_COLUMNS = ("model", "forecast", "scenario", "task", "nmae", "smape", "seeds", "periods")
@@ -77,6 +77,20 @@ def by_view(
     return rows
 
 
+def compared_in_views(
+    resampled: Resampled, views: Mapping[str, Sequence[str]], compared: Mapping[str, InView]
+) -> list[Comparison]:
+    """The comparisons of each view, of contenders that have cells, each metric of the forecast aimed at it."""
+    models = resampled.results.models
+    return [
+        resampled.compare_over(view, views[view], pairs.best, other, forecast, metric)
+        for view, pairs in compared.items()
+        for metric, forecast in AIMED.items()
+        for other in pairs.others
+        if {pairs.best, other} <= set(models)
+    ]
+
+
 def paired(resampled: Resampled, best: str, *, besides: Sequence[str] = ()) -> list[Comparison]:
     """The best model against each other one, in every forecast that both have, cell by cell and overall.
 
@@ -111,9 +125,13 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        if math.isnan(self.adjusted_p) or self.adjusted_p >= ALPHA:
-            return "tie"
-        return "win" if self.difference < 0 else "loss"
+        return outcome(self.difference, self.adjusted_p)
+
+
+def outcome(difference: float, adjusted_p: float) -> str:
+    if math.isnan(adjusted_p) or adjusted_p >= ALPHA:
+        return "tie"
+    return "win" if difference < 0 else "loss"
 
 
 def verdicts(comparisons: Sequence[Comparison]) -> list[Verdict]:
@@ -186,13 +204,37 @@ def verdict_markdown(found: Sequence[Verdict], titles: Mapping[str, str]) -> str
             v.metric.upper(),
             f"{v.difference:+.4f}",
             f"{v.low:+.4f} .. {v.high:+.4f}",
-            f"< {LEAST_SHOWN}" if v.adjusted_p < LEAST_SHOWN else f"{v.adjusted_p:.3f}",
+            _p(v.adjusted_p),
             v.outcome,
             f"{v.wins} : {v.losses} of {v.cells}",
         )
         for v in found
     ]
     return markdown(heads, rows)
+
+
+def compared_markdown(comparisons: Sequence[Comparison], titles: Mapping[str, str]) -> str:
+    """A line per comparison within a view, corrected within each view and metric."""
+    rows = []
+    for view, metric in dict.fromkeys((c.scenario, c.metric) for c in comparisons):
+        family = [c for c in comparisons if (c.scenario, c.metric) == (view, metric)]
+        adjusted = holm({c.model_b: c.p for c in family})
+        rows += [
+            (
+                f"{view}, {metric.upper()}: {titles[c.model_a]}",
+                titles[c.model_b],
+                f"{c.difference:+.4f}",
+                f"{c.low:+.4f} .. {c.high:+.4f}",
+                _p(adjusted[c.model_b]),
+                outcome(c.difference, adjusted[c.model_b]),
+            )
+            for c in family
+        ]
+    return markdown(["in", "against", "difference", "95 % interval", "p (Holm)", "outcome"], rows)
+
+
+def _p(adjusted: float) -> str:
+    return f"< {LEAST_SHOWN}" if adjusted < LEAST_SHOWN else f"{adjusted:.3f}"
 
 
 def overall_markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
