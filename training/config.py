@@ -47,9 +47,6 @@ class TrainConfig(StrictConfig):
     """Train anew, as many epochs as had the best validation loss, on the eligible rows of training and validation
     together. Forecast rules stay those that were fitted with the first model, which had not seen validation rows."""
     checkpoint_every_steps: int = Field(default=500, ge=1)
-    scenario_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of training rows that models and LightGBM are given as rows of a scenario that training has not seen; see
-    :mod:`training.scenario_dropout`."""
     sync: Literal["ddp", "local_sgd", "async"] = "ddp"
     """How several workers make one model; docs/decisions/ says which when."""
     all_reduce: Literal["fp32", "bf16"] = "fp32"

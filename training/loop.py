@@ -20,7 +20,6 @@ from m2m_model.contracts.spec import DatasetSpec, task_columns
 from m2m_model.losses import TaskWeights
 from training.config import TrainConfig
 from training.readers.base import Progress, Reader
-from training.scenario_dropout import drop_scenarios
 from training.step import TaskByTask, Update, backward_by_task
 from training.sync.base import Synchronizer, total, world
 from training.sync.registry import make_synchronizer
@@ -132,8 +131,6 @@ class Loop:
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
         self.blank = blank_row(spec)
-        self.since_meeting = 0
-        """This rank's steps since the last meeting."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot, as if never interrupted."""
@@ -159,10 +156,8 @@ class Loop:
         while True:
             batch, progress = next(batches, (None, progress))
             met = self.sync.step(batch, self._gradient)
-            self.since_meeting += 1
             if met is None:
                 continue
-            self.since_meeting = 0
             if met.rows == 0:
                 return
             before = state.step
@@ -178,23 +173,15 @@ class Loop:
     def _gradient(self, module: nn.Module, batch: Batch | None, scale: float, update: Update | None) -> float:
         """See :data:`training.sync.base.Gradient`."""
         body = getattr(module, "body", None)
-        seen = None if batch is None else self._seen(batch)
-        if update is not None and batch is not None and seen is not None and isinstance(body, TaskByTask):
+        if update is not None and batch is not None and isinstance(body, TaskByTask):
             self.model.zero_grad()
-            return self._backward_by_task(body, batch, seen, scale, update) / scale
+            return self._backward_by_task(body, batch, scale, update) / scale
         self.model.zero_grad(set_to_none=False)
-        loss = self._finite(self._loss_sum(module, batch, seen))
+        loss = self._finite(self._loss_sum(module, batch))
         (loss * scale).backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def _seen(self, batch: Batch) -> Batch:
-        """What the model is given of a training batch; the loss is given the batch itself."""
-        if not self.config.scenario_dropout:
-            return batch
-        where = [self.config.seed, self.state.epoch, self.rank, self.state.step, self.since_meeting]
-        return drop_scenarios(batch, self.spec, self.config.scenario_dropout, np.random.default_rng(where))
-
-    def _backward_by_task(self, body: TaskByTask, batch: Batch, seen: Batch, scale: float, update: Update) -> float:
+    def _backward_by_task(self, body: TaskByTask, batch: Batch, scale: float, update: Update) -> float:
         """The same gradients, of one group of tasks after the other, each updated at once."""
         output: Any = self.model.output
 
@@ -202,7 +189,7 @@ class Loop:
             parameters = output(views, batch.history, tasks)
             return self._finite(self.loss(parameters, batch, tasks) * scale)
 
-        return backward_by_task(body, seen, loss, update, bf16=self.bf16)
+        return backward_by_task(body, batch, loss, update, bf16=self.bf16)
 
     def _finite(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         if not torch.isfinite(loss):
@@ -212,13 +199,12 @@ class Loop:
             )
         return loss
 
-    def _loss_sum(self, model: nn.Module, batch: Batch | None, seen: Batch | None) -> Float[Tensor, ""]:
-        """The loss over ``batch`` of a model that is given ``seen``; of nothing where there are none."""
+    def _loss_sum(self, model: nn.Module, batch: Batch | None) -> Float[Tensor, ""]:
+        rows = self.blank if batch is None else batch
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            output: Tensor = model(self.blank if seen is None else seen)
-        if batch is None:
-            return self.loss(output[:0], self.blank.select(slice(0, 0)), slice(None))
-        return self.loss(output, batch, slice(None))
+            output: Tensor = model(rows)
+        taken = slice(0, 0 if batch is None else len(batch))
+        return self.loss(output[taken], rows.select(taken), slice(None))
 
     def _validate(self, reader: Reader) -> float:
         """Mean loss over the eligible validation rows; ranks may have unequally many, there is no step to agree on."""
@@ -227,7 +213,7 @@ class Loop:
         with torch.inference_mode():
             for whole, _ in reader.epoch(0, None):
                 batch = whole.select(whole.eligible)
-                sums[0] += self._loss_sum(self.model, batch, batch).item()
+                sums[0] += self._loss_sum(self.model, batch).item()
                 sums[1] += len(batch)
         loss, rows = total(sums)
         if not math.isfinite(loss):

@@ -33,11 +33,11 @@ CONTENT = {"model": "tiny"}
 class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embedding, self.scenario = nn.Embedding(5, 3), nn.Embedding(len(SPEC.scenarios) + 1, 3)
+        self.embedding = nn.Embedding(5, 3)
         self.head = nn.Linear(3, len(SPEC.tasks))
 
     def forward(self, batch: Batch) -> Tensor:
-        out: Tensor = self.head(self.embedding(batch.behavior.long()).mean(dim=(1, 2)) + self.scenario(batch.scenario))
+        out: Tensor = self.head(self.embedding(batch.behavior.long()).mean(dim=(1, 2)))
         return out
 
 
@@ -179,9 +179,7 @@ def train_with_checkpoints(folder: Path, *, die_at: int) -> Snapshot:
         if event.step == die_at and event.validation is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    config = TrainConfig(
-        epochs=4, early_stopping_patience=9, checkpoint_every_steps=4, learning_rate_decay=0.5, scenario_dropout=0.3
-    )
+    config = TrainConfig(epochs=4, early_stopping_patience=9, checkpoint_every_steps=4, learning_rate_decay=0.5)
     loop = make_loop(config, ListReader(list(range(ROWS))), save=save, tell=tell)
     for newest in newest_first(Folder.at(path) for path in folder.iterdir())[:1]:
         loop.restore(load_checkpoint(newest, SPEC, CONTENT))

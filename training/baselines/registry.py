@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import numpy as np
-
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.store import FileEntry, Manifest
 from training.baselines.lightgbm import OBJECTIVES, LightGbmForecaster, fit_lightgbm, refit_lightgbm
 from training.baselines.naive import NaiveForecaster, NaiveRule, last_7_days, mean_28_days, median_5_weeks
 from training.baselines.smoothing import SmoothingForecaster
-from training.config import TrainConfig, TrainingConfig
-from training.scenario_dropout import drop_scenarios
+from training.config import TrainingConfig
 from training.scoring import Forecaster, Source
 
 Fit = Callable[[Source, Manifest, TrainingConfig], Forecaster]
@@ -31,7 +28,7 @@ def _fit_lightgbm(name: str, source: Source, manifest: Manifest, config: Trainin
     return fit_lightgbm(
         name,
         source.spec,
-        _training_batches(source, _most_recent_first(manifest, "train"), config.train),
+        _batches(source, _most_recent_first(manifest, "train")),
         _batches(source, _most_recent_first(manifest, "validation")),
         config=config.baselines,
         seed=config.train.seed,
@@ -54,8 +51,7 @@ def refitted(forecaster: Forecaster, source: Source, manifest: Manifest, config:
     if not isinstance(forecaster, LightGbmForecaster):
         return forecaster
     entries = [*_most_recent_first(manifest, "validation"), *_most_recent_first(manifest, "train")]
-    batches = _training_batches(source, entries, config.train)
-    return refit_lightgbm(forecaster, batches, config=config.baselines, seed=config.train.seed)
+    return refit_lightgbm(forecaster, _batches(source, entries), config=config.baselines, seed=config.train.seed)
 
 
 def fit_baselines(source: Source, manifest: Manifest, config: TrainingConfig) -> dict[str, Forecaster]:
@@ -71,14 +67,6 @@ def fit_baselines(source: Source, manifest: Manifest, config: TrainingConfig) ->
 
 def _most_recent_first(manifest: Manifest, split: str) -> Sequence[FileEntry]:
     return sorted(manifest.select(split=split), key=lambda entry: (entry.partition["dt"], entry.path), reverse=True)
-
-
-def _training_batches(source: Source, entries: Sequence[FileEntry], config: TrainConfig) -> Iterator[Batch]:
-    batches = _batches(source, entries)
-    if not config.scenario_dropout:
-        return batches
-    random = np.random.default_rng(config.seed)
-    return (drop_scenarios(batch, source.spec, config.scenario_dropout, random) for batch in batches)
 
 
 def _batches(source: Source, entries: Sequence[FileEntry]) -> Iterator[Batch]:
