@@ -116,7 +116,7 @@ $(PETASTORM)/.ready: pyproject.toml constraints-petastorm.txt
 bench-etl: venv ## the dataset build beside plain and naive PySpark and Polars (about 15 minutes on 2 cores)
 	@$(BIN)/python -m benchmarks.etl $(ARGS)
 
-bench-train: venv $(PEER)/.ready ## training steps per core: ours, the bmm twin, the public peer (15 minutes)
+bench-train: venv $(PEER)/.ready ## training steps per core: ours, the bmm twin, the public peer (half an hour)
 	@$(BIN)/python -m benchmarks.train.run $(ARGS)
 
 bench-predict: venv ## a day's predictions, Parquet to Parquet, on two cores (20 minutes)
