@@ -51,7 +51,7 @@ class AttributeTable:
         self._row = {key: row for row, key in enumerate(keys)}
 
     def is_live(self, scenario: str, as_of: datetime.date) -> bool:
-        """Whether the scenario has a snapshot not after the as-of day."""
+        """Whether the scenario has a snapshot that holds on the as-of day."""
         return (as_of, scenario) in self._row
 
     def rows_of(self, days: Sequence[datetime.date], scenarios: Sequence[str]) -> Mapping[str, pa.Array]:

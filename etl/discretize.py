@@ -1,12 +1,12 @@
 """Discretization: exact quantile edges and vocabularies, and their application with numpy."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.quantiles import quantile_ranks
 from m2m_model.contracts.spec import FIRST_VALUE_ID, MISSING_ID, OUT_OF_VOCABULARY_ID, ZERO_ID
 
 
@@ -23,9 +23,7 @@ def quantile_edges(values: np.ndarray, counts: np.ndarray, buckets: int) -> tupl
         return ()
     order = np.argsort(values)
     values, cumulative = values[order], np.cumsum(counts[order])
-    total = int(cumulative[-1])
-    ranks = [math.ceil(k * total / buckets) for k in range(1, buckets)]
-    positions = np.searchsorted(cumulative, ranks, side="left")
+    positions = np.searchsorted(cumulative, quantile_ranks(int(cumulative[-1]), buckets), side="left")
     return tuple(float(value) for value in np.unique(values[positions]))
 
 

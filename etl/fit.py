@@ -43,8 +43,8 @@ def fit_spec(
 ) -> DatasetSpec:
     """The spec of a dataset whose training as-of days are ``train_days``.
 
-    ``scenarios`` are all known ids, which the facts' scenario numbers index; the spec keeps those that have a
-    snapshot by the last training day and are not held out. ``summaries``: of every shard, counted up to that day;
+    ``scenarios`` are all known ids, which the facts' scenario numbers index; the spec keeps those that are live on
+    a training day and are not held out. ``summaries``: of every shard, counted up to that day;
     ``ask`` puts further questions to the shards. Label statistics are still 0: they are known once rows are written.
 
     Raises:
@@ -55,7 +55,7 @@ def fit_spec(
     if unknown := sorted(set(held_out) - set(scenarios)):
         raise UserError(f"split.hold_out must be among {list(scenarios)}, however: {unknown[0]!r}")
     others = [name for name in scenarios if name not in held_out]
-    trained = [name for name in others if attributes.is_live(name, train_days[-1])]
+    trained = [name for name in others if any(attributes.is_live(name, day) for day in train_days)]
     snapshots = attributes.rows_of(train_days, others)
     columns = {name: list(_sequence_columns(config, name, sources, trained, scenarios)) for name in SEQUENCES}
     requests = [request for pairs in columns.values() for _, request in pairs]

@@ -92,10 +92,10 @@ def check_settings(study: Study) -> None:
         path = key.path(study.study.results)
         if not path.exists() or study.contenders[key.model].floor:
             continue
-        made, now = (
-            json.loads(load_cell(study.study.results, key)[1]["settings"]),
-            json.loads(cell_job(study, key).settings),
-        )
+        about, job = load_cell(study.study.results, key)[1], cell_job(study, key)
+        made, now = json.loads(about["settings"]), json.loads(job.settings)
+        if "leave_out" in about:  # older cells do not say
+            made["leave_out"], now["leave_out"] = json.loads(about["leave_out"]), list(job.config.evaluation.leave_out)
         if other := sorted(part for part in made.keys() | now.keys() if made.get(part) != now.get(part)):
             part = other[0]
             raise UserError(

@@ -27,7 +27,6 @@ class LearnedUnit(nn.Module):
 
     def __init__(self, *, dim: int, knowledge_dim: int, layers: int, tail_dim: int = 0) -> None:
         super().__init__()
-        self.tail_dim = tail_dim
         linears = [nn.Linear(dim + knowledge_dim, dim) for _ in range(layers)]
         he = math.sqrt(2 / dim)
         for linear in linears:

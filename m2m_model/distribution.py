@@ -35,7 +35,9 @@ class Bins(nn.Module):
             edges[index, 0] = -FAR
             edges[index, 1 : len(one)] = np.log1p(one[1:])
             edges[index, len(one) :] += np.arange(count + 1 - len(one))
-            values[index, 1 : len(one) + 1] = bin_values(one, whole=spec.tasks[index].scale == 0)
+            task = spec.tasks[index]
+            middles = bin_values(one, whole=task.scale == 0)
+            values[index, 1 : len(one) + 1] = np.minimum(middles, task.largest_label(spec.horizon))
             values[index, len(one) + 1 :] = values[index, len(one)]
         self.register_buffer("edges", torch.from_numpy(edges).float(), persistent=False)
         self.register_buffer("values", torch.from_numpy(values).float(), persistent=False)
@@ -82,9 +84,8 @@ def bin_starts(task: TaskSpec, horizon: int) -> Float[np.ndarray, "K"]:
 
 
 def bin_values(starts: Float[np.ndarray, "K"], *, whole: bool) -> Float[np.ndarray, "K"]:
-    """The middle of every bin; of the open one as if it were as wide, in the logarithm, as the one before."""
-    if len(starts) == 1:
-        return np.asarray(np.ceil(starts), float)
+    """The middle of every bin; of the open one as if it had one whole number, or were as wide, in the logarithm, as the
+    one before."""
     ends = np.append(starts[1:], starts[-1] + 1.0 if whole else starts[-1] ** 2 / starts[-2])
     return np.asarray((starts + ends) / 2, float)
 

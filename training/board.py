@@ -19,8 +19,8 @@ class Board:
         self.events: list[Event] = []
 
     def put(self, event: Event) -> None:
-        # Every validation is shown; of the steps between, the newest.
-        if self.events and self.events[-1].validation is None:
+        # Every epoch's end is shown; of the steps between, the newest.
+        if self.events and not self.events[-1].ends_epoch:
             self.events.pop()
         self.events.append(event)
 

@@ -80,6 +80,7 @@ def load_checkpoint(folder: Folder, spec: DatasetSpec, content: Mapping[str, Any
 
     Raises:
         UserError: it is damaged or incomplete, or belongs to another spec or configuration.
+        OSError: the storage does not give it now.
     """
     try:
         state = json.loads(folder.read_bytes(STATE))
@@ -88,7 +89,7 @@ def load_checkpoint(folder: Folder, spec: DatasetSpec, content: Mapping[str, Any
         names = [name for name in (MODEL, OPTIMIZER, SPEC, CONFIG, BEST) if name != BEST or BEST in state["sha256"]]
         files = {name: folder.read_bytes(name) for name in names}
         checksums = {name: state["sha256"][name] for name in names}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder.uri, repr(error)) from None
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != checksums[name]:
@@ -113,13 +114,17 @@ def load_checkpoint(folder: Folder, spec: DatasetSpec, content: Mapping[str, Any
 
 
 def newest_first(folders: Iterable[Folder]) -> list[Folder]:
-    """The complete checkpoints among ``folders``, most steps first; those without a readable state are passed over."""
+    """The complete checkpoints among ``folders``, most steps first; those without a whole state are passed over.
+
+    Raises:
+        OSError: the storage does not give a state now.
+    """
     steps = {}
     for folder in folders:
         try:
             loop = json.loads(folder.read_bytes(STATE))["loop"]
             steps[folder] = (int(loop["step"]), int(loop["epoch"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
     return sorted(steps, key=lambda folder: steps[folder], reverse=True)
 

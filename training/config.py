@@ -71,7 +71,8 @@ class TrainConfig(StrictConfig):
 class ReaderConfig(StrictConfig):
     name: Literal["parquet", "ray_data", "petastorm"] = "parquet"
     shuffle_blocks: int = Field(default=16, ge=1)
-    """Row groups mixed together before rows are dealt into batches; bounds memory."""
+    """Row groups mixed together before rows are dealt into batches; bounds memory. Ray Data mixes as many rows, out of
+    files in a random order; petastorm the rows of each row group alone."""
     group_rows: int = Field(default=1, ge=1)
     """Up to so many rows of one knowledge key follow each other, so that batches generate fewer weights; 1: a plain
     shuffle. Larger ``shuffle_blocks`` find more rows of a key, and mix more as-of days. The Parquet reader's alone."""

@@ -5,7 +5,7 @@ Letters: B rows of a rank's batch, M tasks.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What the loop tells the outside after a step (``validation`` None) or an epoch."""
+    """What the loop tells the outside after a step or an epoch."""
 
     epoch: int
     step: int
@@ -78,7 +78,9 @@ class Event:
     """Rows of this epoch so far, over all ranks."""
     loss: float
     """Mean loss of the epoch so far."""
+    ends_epoch: bool = False
     validation: float | None = None
+    """After an epoch; None in a refit."""
 
 
 def blank_row(spec: DatasetSpec) -> Batch:
@@ -133,10 +135,12 @@ class Loop:
         self.blank = blank_row(spec)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot, as if never interrupted."""
+        """Continue from a snapshot: as if never interrupted, if the reader can go on within an epoch."""
         self.model.load_state_dict(snapshot.model)
         self.sync.load_optimizer_state(snapshot.optimizer)
         self.state, self.best = snapshot.state, snapshot.best
+        if self.state.progress is not None and not any(self.state.progress):  # the epoch's rows come again
+            self.state = replace(self.state, progress=None, loss_sum=0.0, rows=0)
 
     def run(self) -> Snapshot:
         """Train to the last epoch or until validation stops getting better; returns the last snapshot."""
@@ -234,8 +238,8 @@ class Loop:
         train = state.loss_sum / state.rows
         state.history.append(EpochLosses(epoch=state.epoch, step=state.step, train=train, validation=validation))
         if self.rank == 0:
-            event = Event(epoch=state.epoch, step=state.step, rows=state.rows, loss=train, validation=validation)
-            self.tell(event)
+            about = {"epoch": state.epoch, "step": state.step, "rows": state.rows}
+            self.tell(Event(**about, loss=train, ends_epoch=True, validation=validation))
         if validation is None or validation < state.best_loss:
             state.best_loss, state.epochs_since_best = math.inf if validation is None else validation, 0
             if self.rank == 0:

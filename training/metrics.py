@@ -98,6 +98,12 @@ class MetricSums:
     def _add_cell(self, key: tuple[str, str], sums: Float[np.ndarray, "M 4"]) -> None:
         self.cells[key] = self.cells[key] + sums if key in self.cells else sums
 
+    @property
+    def overall(self) -> MetricRow:
+        """The macro average over scenarios and tasks of eligible rows."""
+        rows = self.rows(model="", forecast="")
+        return next(row for row in rows if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL))
+
     def rows(self, *, model: str, forecast: str) -> list[MetricRow]:
         """Cells by segment, scenario and task, then their macro averages over scenarios, tasks and both."""
         rows = []

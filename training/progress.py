@@ -61,4 +61,4 @@ def show_event(display: Display, event: Event, *, epochs: int) -> None:
     text = f"epoch {event.epoch + 1} of at most {epochs}, step {event.step}, loss {event.loss:.4f}"
     if event.validation is not None:
         text += f", validation {event.validation:.4f}"
-    display.show(event.rows, text, always=event.validation is not None)
+    display.show(event.rows, text, always=event.ends_epoch)

@@ -153,8 +153,9 @@ def _worker(settings: dict[str, Any]) -> None:
 
     def tell(event: Event) -> None:
         settings["board"].put.remote(event)
-        if writer and event.validation is not None:
-            writer.add_scalar("loss/validation", event.validation, event.step)
+        if writer and event.ends_epoch:
+            if event.validation is not None:
+                writer.add_scalar("loss/validation", event.validation, event.step)
             writer.add_scalar("loss/train_epoch", event.loss, event.step)
             writer.flush()
         elif writer and event.step % SCALAR_STEPS == 0:
@@ -183,18 +184,27 @@ def newest_of_run(job: TrainJob, name: str) -> Snapshot | None:
 
     Not the checkpoint that Ray hands out after a failure: one that was stored just before, Ray may not have heard of,
     and more than an interval would be done again.
+
+    Raises:
+        UserError: there are checkpoints, and every one is damaged: training from the start would end with fewer steps
+            than they have, and they would be taken for its result.
+        OSError: the storage does not give one now.
     """
     chosen: list[str | None] = [None]
     snapshot = None
+    damaged: dict[str, UserError] = {}
     if world()[0] == 0:
         for checkpoint in _newest_first(job, name):
             try:
                 snapshot = load_checkpoint(checkpoint, job.spec, job.content)
-            except (FileNotFoundError, UserError):
-                print(f"checkpoint {checkpoint.path} is damaged or gone: trying an older one", file=sys.stderr)
+            except UserError as error:
+                damaged[checkpoint.path] = error
+                print(f"checkpoint {checkpoint.path} is damaged: trying an older one", file=sys.stderr)
             else:
                 chosen = [checkpoint.path.rpartition("/")[2]]
                 break
+        if snapshot is None and damaged:
+            raise _all_damaged(job, damaged) from next(iter(damaged.values()))
     if dist.is_initialized():
         dist.broadcast_object_list(chosen)
     if snapshot is None and chosen[0] is not None:
@@ -237,11 +247,14 @@ def adopt_newest(job: TrainJob, name: str) -> Folder | None:
         else:
             return copy
     if damaged:
-        raise UserError(
-            f"all checkpoints of this run below {job.storage} are damaged ({', '.join(damaged)}): "
-            "train without --resume"
-        ) from next(iter(damaged.values()))
+        raise _all_damaged(job, damaged) from next(iter(damaged.values()))
     return None
+
+
+def _all_damaged(job: TrainJob, damaged: Mapping[str, Exception]) -> UserError:
+    return UserError(
+        f"all checkpoints of this run below {job.storage} are damaged ({', '.join(damaged)}): train without --resume"
+    )
 
 
 def _newest_first(job: TrainJob, prefix: str) -> list[Folder]:

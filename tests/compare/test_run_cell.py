@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from m2m_model.config import LossConfig, ModelConfig
+from m2m_model.contracts.errors import UserError
 from m2m_model.zoo.registry import MODELS
 from tests.training.datasets import write_dataset
 from tests.training.tiny import MODEL, SPEC
@@ -49,6 +50,15 @@ def test_every_model_runs_a_cell_with_every_lever(dataset: str, name: str) -> No
         eligible_rows = errors[SUMS.index("rows")].sum() / len(SPEC.tasks)
         assert 0 < eligible_rows <= sum(TEST_ROWS)
     assert int(about["parameters"]) > 0
+
+
+def test_intervals_are_for_labels_of_a_week(tmp_path: Path) -> None:
+    fortnight = SPEC.model_copy(update={"horizon": 14})
+    write_dataset(
+        tmp_path, fortnight, rows_per_day=[8], row_group_rows=8, other_splits={"validation": [8], "test": [8]}
+    )
+    with pytest.raises(UserError, match=r"must be of 7 days \(sequence.horizon\), however: 14"):
+        run_cell(job(str(tmp_path), baseline="last_7_days"), tell=lambda line: None)
 
 
 @pytest.mark.parametrize("name", ["last_7_days", "exponential_smoothing", "lightgbm_l1_log"])

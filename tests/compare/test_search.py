@@ -143,3 +143,5 @@ def test_a_range_is_choices_or_bounds() -> None:
     for fields in ({}, {"choices": (1,), "low": 0.1, "high": 0.2}, {"low": 0.2, "high": 0.1}):
         with pytest.raises(ValidationError, match="either choices or low < high"):
             Range(**fields)
+    with pytest.raises(ValidationError, match="log needs low > 0"):
+        Range(high=0.1, log=True)

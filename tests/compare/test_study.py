@@ -144,6 +144,7 @@ def test_exhibits_say_how_much_of_the_plan_they_are_made_of(study: Study, tmp_pa
     who = [(row["model_a"], row["model_b"], row["metric"], row["scenario"]) for row in compared]
     assert who == [("small", other, m, "head") for m in ("nmae", "smape") for other in ("m2m", "last_week")]
     assert "| head, SMAPE: small | last week | -" in page
+    assert "One seed alone" not in page
     of_a = [float(r["nmae"]) for r in rows if (r["model"], r["scenario"], r["task"]) == ("m2m", "a", "overall")]
     assert float(views[0]["value"]) == pytest.approx(of_a[0])
     cells = (tmp_path / "exhibits" / "table4.md").read_text()
@@ -165,14 +166,30 @@ def test_a_damaged_cell_is_named(study: Study) -> None:
         Results.load(study.study.results, study.planned())
 
 
+def test_a_model_that_is_planned_with_one_seed_is_cautioned_of(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(path.read_text().replace("[contenders.small]", "[contenders.small]\nseeds = 1"))
+    study = Study.read(path)
+    for key in study.planned():
+        if key.model != "short":
+            save_cell(study.study.results, key, with_forecasts(random_cell(key.seed)), {"seconds": "1"})
+    page = write_exhibits(study, tmp_path / "exhibits").read_text()
+    assert "One seed alone, whose noise their intervals do not know: small." in page
+
+
 def test_cells_of_other_settings_are_refused(study: Study) -> None:
     study = study.model_copy(update={"study": study.study.model_copy(update={"run": ROOT / "jobs/configs/best.toml"})})
     key = CellKey(model="small", period="late", seed=5)
     job = cell_job(study, key)
     assert '"knowledge_dim": 8' in job.settings
     assert "seed" not in job.settings
-    save_cell(study.study.results, key, random_cell(5), {"settings": job.settings})
-    check_settings(study)
+    for about in ({"leave_out": '["69"]'}, {}):
+        save_cell(study.study.results, key, random_cell(5), {"settings": job.settings} | about)
+        check_settings(study)
+        left_out = study.study.model_copy(update={"set": ("evaluation.leave_out=[]",)})
+        if about:
+            with pytest.raises(UserError, match=r"its leave_out was \['69'\] and is \[\]"):
+                check_settings(study.model_copy(update={"study": left_out}))
     changed = study.study.model_copy(update={"set": ("train.batch_size=64",)})
     with pytest.raises(UserError, match=r"seed-5\.parquet must be made with the settings .*'batch_size': 64"):
         check_settings(study.model_copy(update={"study": changed}))

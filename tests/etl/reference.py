@@ -100,7 +100,7 @@ class Reference:
 
     @cached_property
     def scenarios(self) -> list[str]:
-        return self.rows.live(self.last_train_day)
+        return sorted({name for day in self.as_of_days["train"] for name in self.rows.live(day)})
 
     @cached_property
     def edges(self) -> dict[str, tuple[float, ...]]:

@@ -176,6 +176,8 @@ def test_snapshots_that_hold_for_some_days_only(
     pairs = set(zip(test["scenario_id"].to_pylist(), test["as_of"].to_pylist(), strict=True))
     assert all(any((scenario, as_of - back * DAY) in snapshots for back in range(7)) for scenario, as_of in pairs)
     assert test.num_rows < read_rows(base.out, base.manifest, split="test").num_rows
+    # A scenario that has no young snapshot on the last training day is known all the same.
+    assert 0 not in read_rows(out, whole, split="train")["scenario_index"].to_pylist()
 
 
 def test_late_rows_make_days_stale_and_a_rebuild_replaces_exactly_one(

@@ -43,6 +43,13 @@ def test_bins_of_decimals_are_of_equal_width_in_the_logarithm() -> None:
     assert (values[:-1] < starts[1:]).all()
 
 
+def test_no_outcome_is_beyond_the_largest_possible_label() -> None:
+    bounded, unbounded = (task.model_copy(update={"scale": 2}) for task in SPEC.tasks)
+    bins = Bins(SPEC.model_copy(update={"tasks": (bounded, unbounded)}))
+    assert bins.values[0].max() == bounded.largest_label(SPEC.horizon) == 7.0
+    assert bins.values[1].max() > unbounded.max_label
+
+
 def test_every_label_has_an_outcome() -> None:
     bins = Bins(SPEC)
     labels = torch.tensor([[0.0, 0.0], [1.0, 1.0], [7.0, 3.0], [7.0, 250.0]])

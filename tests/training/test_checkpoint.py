@@ -67,6 +67,21 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, name: str, damage: str)
         load_checkpoint(Folder.at(tmp_path), SPEC, CONTENT)
 
 
+@pytest.mark.parametrize("name", ["state.json", "model.pt"])
+def test_a_store_that_does_not_answer_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    save_checkpoint(tmp_path, snapshot(), SPEC, CONTENT)
+    read_bytes = Folder.read_bytes
+
+    def silent(folder: Folder, relative: str) -> bytes:
+        if relative == name:
+            raise OSError("AWS Error NETWORK_CONNECTION: timeout")
+        return read_bytes(folder, relative)
+
+    monkeypatch.setattr(Folder, "read_bytes", silent)
+    with pytest.raises(OSError, match="timeout"):
+        load_checkpoint(newest_first([Folder.at(tmp_path)])[0], SPEC, CONTENT)
+
+
 def test_a_checkpoint_of_another_spec_or_config_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, snapshot(), SPEC, CONTENT)
     other_spec = SPEC.model_copy(update={"horizon": 14})

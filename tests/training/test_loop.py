@@ -139,11 +139,14 @@ def test_validation_is_over_eligible_rows() -> None:
 
 def test_a_refit_trains_all_epochs_and_keeps_the_last_weights() -> None:
     # Steps this long only make things worse: with validation rows training would stop.
+    events: list[Event] = []
     config = TrainConfig(epochs=6, early_stopping_patience=1, learning_rate=1.0)
-    loop = make_loop(config, ListReader(list(range(ROWS))))
+    loop = make_loop(config, ListReader(list(range(ROWS))), tell=events.append)
     loop.validation = None
     last = loop.run()
     assert [(losses.epoch, losses.validation) for losses in last.state.history] == [(e, None) for e in range(6)]
+    assert [event.epoch for event in events if event.ends_epoch] == list(range(6))
+    assert len(events) == 6 * (ROWS // BATCH + 1)
     assert last.best is not None
     assert all(torch.equal(weights, last.model[name]) for name, weights in last.best.items())
     whole = make_loop(config.model_copy(update={"early_stopping_patience": 9}), ListReader(list(range(ROWS)))).run()
@@ -203,6 +206,24 @@ def test_resume_after_a_kill_ends_bit_identical(tmp_path: Path, die_at: int) -> 
     assert resumed.best is not None
     assert expected.best is not None
     assert all(torch.equal(resumed.best[name], expected.best[name]) for name in expected.best)
+
+
+def test_an_epoch_that_starts_over_counts_its_rows_once() -> None:
+    class StartsOver(ListReader):
+        def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
+            return ((batch, {}) for batch, _ in super().epoch(epoch, None))
+
+    config, saved, events = TrainConfig(epochs=1, checkpoint_every_steps=4), list[Snapshot](), list[Event]()
+    reader = StartsOver(list(range(ROWS)))
+    make_loop(config, reader, save=saved.append).run()
+    assert saved[0].state.rows == 4 * BATCH
+    loop = make_loop(config, reader, tell=events.append)
+    loop.restore(saved[0])
+    last = loop.run()
+    assert events[-1].rows == ROWS
+    steps = [event.loss * event.rows for event in events if not event.ends_epoch]
+    assert last.state.history[0].train == pytest.approx(steps[-1] / ROWS)
+    assert last.state.step == 4 + ROWS // BATCH
 
 
 # --- several ranks ----------------------------------------------------------------------------------------------------

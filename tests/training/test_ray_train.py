@@ -15,12 +15,13 @@ import ray
 import torch
 
 from m2m_model.contracts.errors import UserError
+from m2m_model.zoo.registry import build_model
 from tests.training.tiny import MODEL, SPEC, publish_tables, random_table
-from training.checkpoint import run_content
+from training.checkpoint import run_content, save_checkpoint
 from training.config import ClusterConfig, TrainConfig, TrainingConfig
 from training.dataset import label_statistics, open_split
-from training.loop import Snapshot
-from training.ray_train import TrainJob, train
+from training.loop import LoopState, Snapshot
+from training.ray_train import TrainJob, newest_of_run, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -143,3 +144,21 @@ def test_a_killed_driver_resumes_bit_identical(dataset: Path, tmp_path: Path, un
     assert len(list(tmp_path.iterdir())) == 1
     assert resumed.state == unbroken[1].state
     assert same_weights(resumed, unbroken[1])
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(dataset: Path, tmp_path: Path) -> None:
+    work = job(dataset, tmp_path)
+    name = f"{work.prefix}20170301T000000-00"
+    for step in (5, 10):
+        folder = tmp_path / name / f"checkpoint_{step}"
+        folder.mkdir(parents=True)
+        state = LoopState(step=step, best_loss=1.0)
+        model = build_model(MODEL, SPEC).state_dict()
+        save_checkpoint(folder, Snapshot(model=model, optimizer={}, state=state), SPEC, work.content)
+    (folder / "model.pt").write_bytes(b"")
+    found = newest_of_run(work, name)
+    assert found is not None
+    assert found.state.step == 5
+    (tmp_path / name / "checkpoint_5" / "model.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"checkpoint_10, .*checkpoint_5\): train without --resume"):
+        newest_of_run(work, name)

@@ -416,11 +416,24 @@ def test_grouping_keeps_every_row_once_and_goes_on_after_any_batch(dataset: Path
         )
 
     assert sum((Counter(read(grouped(rank))) for rank in range(world)), Counter()) == published_rows(dataset)
-    batches = list(grouped(0).epoch(1))
-    for position, (_, progress) in enumerate(batches):
-        if world == 1:
+    for rank in range(world):
+        batches = list(grouped(rank).epoch(1))
+        for position, (_, progress) in enumerate(batches):
             following = [row for batch, _ in batches[position + 1 :] for row in rows_of(batch)]
-            assert read(grouped(0), 1, [progress]) == following
+            left = [row for one in range(world) for row in read(grouped(one), 1, [progress])]
+            others = [row for one in range(world) if one != rank for row in read(grouped(one), 1)]
+            assert Counter(left) == Counter(following) + Counter(others)
+            if world == 1:
+                assert left == following
+
+
+@pytest.mark.parametrize("group_rows", [1, 4])
+def test_chunks_without_an_eligible_row_are_passed_over(tmp_path: Path, group_rows: int) -> None:
+    write_dataset(tmp_path, WIDE, rows_per_day=[1] * 40, row_group_rows=1)
+    wanted = published_rows(tmp_path, "train", eligible_only=True)
+    assert 0 < sum(wanted.values()) < 40
+    found = reader(tmp_path, "parquet", blocks=1, group_rows=group_rows, eligible_only=True)
+    assert Counter(read(found)) == wanted
 
 
 def test_grouping_keeps_row_groups_of_a_day_together(dataset: Path) -> None:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from m2m_model.contracts.schema import QUANTILES
 from m2m_model.contracts.spec import AMOUNTS, DatasetSpec
 from training.forecast import Forecasts
-from training.metrics import AIMED, HEADLINE, OVERALL, MetricSums
+from training.metrics import AIMED, MetricSums
 from training.scoring import row_exposures, row_labels
 
 
@@ -69,11 +69,7 @@ class Asides:
         if self.unseen:
             found: dict[str, Any] = {"advertisers": len(self.advertisers), "rows": sum(self.advertisers.values())}
             for metric, sums in self.unseen.items():
-                rows = sums.rows(model="", forecast="")
-                overall = next(
-                    row for row in rows if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL)
-                )
-                found[metric] = getattr(overall, metric)
+                found[metric] = getattr(sums.overall, metric)
             said["unseen"] = json.dumps(found)
         return said
 

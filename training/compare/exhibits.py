@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.baselines.lightgbm import OBJECTIVES
 from training.compare.data_exhibits import data_markdown
 from training.compare.figures import overall_errors, reliability, sensitivity
 from training.compare.records import (
@@ -188,8 +189,9 @@ def _cautions(study: Study, results: Results) -> list[str]:
 
 
 def _without_randomness(study: Study) -> set[str]:
-    """Contenders that need no second seed."""
-    return {name for name, contender in study.contenders.items() if contender.floor or contender.seeds == 1}
+    """Contenders that need no second seed: floors, and baselines of which nothing is drawn."""
+    drawn = {"", *OBJECTIVES}
+    return {name for name, contender in study.contenders.items() if contender.floor or contender.baseline not in drawn}
 
 
 Curves = dict[str, Sequence[tuple[float, float, float, float]]]

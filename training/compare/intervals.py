@@ -37,6 +37,8 @@ LEVEL = 0.95
 KINDS = ("groups", "weeks", "seeds")
 PARTS_SHARE = 10
 """As many times more joint resamples than of one kind alone."""
+LABEL_DAYS = 7
+"""Days of a label, which intervals are made for: a longer horizon's weeks would share days with more than the next."""
 NEIGHBOURS = 56 / 231
 """Correlation of two neighbouring weeks whose rows' errors are what happens on the seven days after each as-of day: of
 day d the weeks hold 1, 2, .. 7, .. 2, 1 rows, shifted by seven days."""
@@ -195,9 +197,14 @@ def resampled_metric(
     denominator = resamples.total(seeds[0].forecasts[forecast][below])
     if count == 1:
         numerator += _member_noise(seeds[0], forecast, metric, resamples, random)
-    ratio: Float[np.ndarray, "R S M"] = np.full_like(numerator, np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
-    return ratio
+    return ratio(numerator, denominator)
+
+
+def ratio(above: Float[np.ndarray, "*S"], below: Float[np.ndarray, "*S"]) -> Float[np.ndarray, "*S"]:
+    """NaN where there is nothing below."""
+    divided: Float[np.ndarray, "*S"] = np.full_like(above, np.nan)
+    np.divide(above, below, out=divided, where=below > 0)
+    return divided
 
 
 def _member_noise(

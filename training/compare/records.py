@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from m2m_model.contracts.schema import QUANTILES
-from training.compare.intervals import METRICS, TERMS, Resamples, macro
+from training.compare.intervals import METRICS, TERMS, Resamples, macro, ratio
 from training.compare.results import Results
 from training.compare.tables import markdown
 from training.metrics import OVERALL
@@ -32,8 +32,8 @@ def by_period(results: Results) -> Iterator[dict[str, Any]]:
                 above, below = TERMS[metric]
                 sums = np.mean([cell.forecasts[forecast] for cell in cells], axis=0)
                 parts = [everybody.total(sums[part])[0] for part in (above, below)]
-                values[metric] = macro(_ratio(*parts)[None])[0]
-                pooled[metric] = _ratio(*(part.sum(axis=0) for part in parts))
+                values[metric] = macro(ratio(*parts)[None])[0]
+                pooled[metric] = ratio(*(part.sum(axis=0) for part in parts))
             about = {"model": model, "forecast": forecast, "period": period, "seeds": len(cells)}
             for i, scenario in enumerate(names[0]):
                 for j, task in enumerate(names[1]):
@@ -121,9 +121,3 @@ def _everybody(results: Results, period: str) -> Resamples:
     """The rows as they are, those of ``evaluation.leave_out`` included."""
     random, left_out = np.random.default_rng(0), results.has_left_out
     return Resamples.draw(random, resamples=1, weeks=results.weeks(period), with_left_out=left_out)
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    ratio: np.ndarray = np.full_like(above, np.nan)
-    np.divide(above, below, out=ratio, where=below > 0)
-    return ratio

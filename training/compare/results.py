@@ -24,6 +24,7 @@ from training.compare.intervals import (
     compare,
     interval,
     macro,
+    ratio,
     resampled_metric,
 )
 from training.compare.sums import SUMS, CellSums
@@ -295,9 +296,7 @@ class Resampled:
             cells = np.stack([cell.forecasts[forecast] for cell in self.results.seeds(model, period)])
             totals.append(draws.first().total(cells[:, [SUMS.index("forecasts"), SUMS.index("label")]])[0].mean(axis=0))
         forecasts, labels = (np.vstack([part, part.sum(axis=0)]) for part in np.sum(totals, axis=0))
-        ratio: Float[np.ndarray, "S1 M"] = np.full_like(forecasts, np.nan)
-        np.divide(forecasts, labels, out=ratio, where=labels > 0)
-        return ratio - 1
+        return ratio(forecasts, labels) - 1
 
     def forecasts(self, model: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(forecast for name, forecast, _ in self.values if name == model))

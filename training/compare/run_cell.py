@@ -15,6 +15,7 @@ import torch
 
 from m2m_model.config import ModelConfig
 from m2m_model.contracts.config import StrictConfig
+from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
 from m2m_model.contracts.store import FileEntry, Folder, Manifest, read_manifest
 from m2m_model.losses import JointLoss
@@ -25,6 +26,7 @@ from training.baselines.lightgbm import OBJECTIVES
 from training.baselines.registry import BASELINES, refitted
 from training.compare.asides import Asides
 from training.compare.ensembles import Combination, Ensemble, Together
+from training.compare.intervals import LABEL_DAYS
 from training.compare.jackknife import rules_without_each, sums_without_each
 from training.compare.members import Form, Member, TreesForm, WeightsForm, kept_member
 from training.compare.period import answers, period_sums, scenarios_of_test
@@ -33,7 +35,7 @@ from training.config import TrainingConfig
 from training.dataset import label_statistics, open_split
 from training.forecast import FORECAST_RULE, ForecastRules
 from training.loop import Event, Loop, task_weights
-from training.metrics import AIMED, HEADLINE, OVERALL, MetricRow, MetricSums
+from training.metrics import AIMED
 from training.published import parquet_files, read_spec
 from training.readers.base import Reader
 from training.readers.registry import open_reader
@@ -113,7 +115,7 @@ def fit_cell(job: CellJob, tell: Callable[[str], None]) -> Fitted:
     rules = rows.fit_rules(spec)
     sums = RowSums.empty(spec)
     sums.add(rows, rules, left_out=None)
-    validation: dict[str, float] = {m: getattr(_overall(sums.errors[kind]), m) for m, kind in AIMED.items()}
+    validation: dict[str, float] = {m: getattr(sums.errors[kind].overall, m) for m, kind in AIMED.items()}
     about |= {"rules": rules.model_dump_json(), "fingerprint": spec.feature_fingerprint}
     about |= {f"validation_{metric}": repr(value) for metric, value in validation.items()}
     fewer = rules_without_each(source, forecaster, judging)
@@ -188,8 +190,15 @@ def open_dataset(dataset: str, *, batch_size: int) -> tuple[Manifest, Source]:
 
 
 def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[str, str]]:
-    """The cell's sums over eligible test rows, and what it took."""
+    """The cell's sums over eligible test rows, and what it took.
+
+    Raises:
+        UserError: labels are of another number of days than intervals are made for.
+    """
     started = time.monotonic()
+    horizon = open_dataset(job.dataset, batch_size=1)[1].spec.horizon
+    if horizon != LABEL_DAYS:
+        raise UserError(f"a study's labels must be of {LABEL_DAYS} days (sequence.horizon), however: {horizon}")
     fitted = fit_cell(job, tell)
     test = parquet_files(fitted.manifest, split="test")
     refit = any(part.config.train.refit for part in job.parts or (job,))
@@ -203,7 +212,8 @@ def run_cell(job: CellJob, tell: Callable[[str], None]) -> tuple[CellSums, dict[
         source, forecaster, fitted.rules_without_each, test, scenarios=scenarios, leave_out=leave_out
     )
     sums = replace(sums, without=without)
-    return sums, fitted.about | asides.about() | {"seconds": f"{time.monotonic() - started:.1f}"}
+    said = {"leave_out": json.dumps(leave_out), "seconds": f"{time.monotonic() - started:.1f}"}
+    return sums, fitted.about | asides.about() | said
 
 
 def _advertisers(dataset: str, *splits: str) -> set[object]:
@@ -215,11 +225,6 @@ def _advertisers(dataset: str, *splits: str) -> set[object]:
         for table in tables
         for advertiser in table.filter(table["eligible"])["advertiser_id"].unique().to_pylist()
     }
-
-
-def _overall(sums: MetricSums) -> MetricRow:
-    rows = sums.rows(model="", forecast="")
-    return next(row for row in rows if (row.segment, row.scenario, row.task) == (HEADLINE, OVERALL, OVERALL))
 
 
 def _identity(job: CellJob, config: TrainingConfig, manifest: Manifest) -> str:

@@ -36,6 +36,8 @@ class Range(StrictConfig):
     def _one_of_both(self) -> "Range":
         if bool(self.choices) == (self.high > self.low):
             raise ValueError("a range needs either choices or low < high")
+        if self.log and not self.low > 0:
+            raise ValueError("a range with log needs low > 0")
         return self
 
     @property

@@ -17,7 +17,8 @@ class Reader(Protocol):
     """One rank's share of one split: over all ranks, every row exactly once per epoch."""
 
     def epoch(self, epoch: int, progress: Sequence[Progress] | None = None) -> Iterator[tuple[Batch, Progress]]:
-        """Batches of an epoch, all full but the last, each with the progress that goes on after it.
+        """Batches of an epoch, all full but the last, each with the progress that goes on after it; an empty one of a
+        reader that starts an interrupted epoch over.
 
         ``progress``: what the ranks of an interrupted epoch had last, in any order and of any number; None: its start.
         """

@@ -31,4 +31,4 @@ def grouped_order(keys: Int[np.ndarray, "N C"], run_rows: int, random: np.random
 
 def knowledge_keys(columns: dict[str, np.ndarray]) -> Int[np.ndarray, "N C"]:
     """The rows' keys, from the batch columns."""
-    return np.concatenate([columns[name].reshape(len(columns[name]), -1) for name in KEY_COLUMNS], axis=1)
+    return np.column_stack([columns[name] for name in KEY_COLUMNS])

@@ -24,7 +24,6 @@ class PetastormReader:
     spec: DatasetSpec
     batch_size: int
     seed: int
-    shuffle_blocks: int
     rank: int
     world: int
     eligible_only: bool = False

@@ -61,7 +61,7 @@ class RayDataReader:
         batches = dataset.iter_batches(
             batch_size=self.batch_size,
             batch_format="pyarrow",
-            local_shuffle_buffer_size=self.shuffle_blocks * self.batch_size,
+            local_shuffle_buffer_size=self.shuffle_blocks * max(rows for file in files for rows in file.row_groups),
             local_shuffle_seed=epoch_seed(self.seed, epoch),
         )
         return (Batch.from_columns(batch_columns(table, spec), spec) for table in batches)

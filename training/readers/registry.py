@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from typing import Any
 
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.spec import DatasetSpec
@@ -44,17 +45,17 @@ def open_reader(
     if config.group_rows > 1 and config.name != "parquet":
         raise UserError(f'reader.group_rows needs reader.name = "parquet", however: "{config.name}"')
     module, name = READERS[config.name]
-    options = {"group_rows": config.group_rows} if config.name == "parquet" else {}
+    options: dict[str, Any] = {} if config.name == "petastorm" else {"shuffle_blocks": config.shuffle_blocks}
+    if config.name == "parquet":
+        options |= {"group_rows": config.group_rows, "deal": deal}
     reader: Reader = getattr(importlib.import_module(module), name)(
         split=files,
         spec=spec,
         batch_size=train.rows_per_worker(world),
         seed=train.seed,
-        shuffle_blocks=config.shuffle_blocks,
         rank=rank,
         world=world,
         eligible_only=eligible_only,
         **options,
-        **({"deal": deal} if deal and config.name == "parquet" else {}),
     )
     return reader
