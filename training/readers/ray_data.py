@@ -58,10 +58,11 @@ class RayDataReader:
             row_groups, batch_size=1, batch_format="numpy", num_cpus=0
         )
         dataset.context.execution_options.preserve_order = True
+        largest = max((rows for file in files for rows in file.row_groups), default=1)
         batches = dataset.iter_batches(
             batch_size=self.batch_size,
             batch_format="pyarrow",
-            local_shuffle_buffer_size=self.shuffle_blocks * max(rows for file in files for rows in file.row_groups),
+            local_shuffle_buffer_size=self.shuffle_blocks * largest,
             local_shuffle_seed=epoch_seed(self.seed, epoch),
         )
         return (Batch.from_columns(batch_columns(table, spec), spec) for table in batches)
