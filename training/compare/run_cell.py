@@ -228,8 +228,8 @@ def _advertisers(dataset: str, *splits: str) -> set[object]:
 
 
 def _identity(job: CellJob, config: TrainingConfig, manifest: Manifest) -> str:
-    """All that a fitted member depends on, as far as it is not a default."""
-    parts = {name: part.model_dump(mode="json", exclude_defaults=True) for name, part in job.sections(config).items()}
+    """All that a fitted member depends on, defaults too, which may change."""
+    parts = {name: part.model_dump(mode="json") for name, part in job.sections(config).items()}
     said = {"dataset": manifest.generation, "baseline": job.baseline, "precision": config.predict.precision, **parts}
     return json.dumps(said, sort_keys=True)
 

@@ -129,6 +129,7 @@ class Verdict:
 
 
 def outcome(difference: float, adjusted_p: float) -> str:
+    """Win, tie or loss, where ``difference`` is the own error minus that of what it is compared with."""
     if math.isnan(adjusted_p) or adjusted_p >= ALPHA:
         return "tie"
     return "win" if difference < 0 else "loss"
