@@ -234,7 +234,7 @@ def macro(cells: Float[np.ndarray, "R S M"]) -> Float[np.ndarray, "R S1 M1"]:
     return whole
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Comparison:
     """``model_a`` minus ``model_b`` in one cell: negative means that a is better."""
 

@@ -228,19 +228,8 @@ class Resampled:
         shape = self.results.shape()
         for i, scenario in enumerate((*shape.scenarios, OVERALL)):
             for j, task in enumerate((*shape.tasks, OVERALL)):
-                difference, low, high, p = (float(bound[i, j]) for bound in bounds)
-                yield Comparison(
-                    model_a=model_a,
-                    model_b=model_b,
-                    forecast=forecast,
-                    metric=metric,
-                    scenario=scenario,
-                    task=task,
-                    difference=difference,
-                    low=low,
-                    high=high,
-                    p=p,
-                )
+                of_cell = (float(bound[i, j]) for bound in bounds)
+                yield Comparison(model_a, model_b, forecast, metric, scenario, task, *of_cell)
 
     def compare_over(
         self, view: str, scenarios: Sequence[str], model_a: str, model_b: str, forecast: str, metric: Metric
@@ -248,19 +237,7 @@ class Resampled:
         """The macro averages over all tasks in some scenarios, which ``view`` names."""
         draws = (self.over(scenarios, model, forecast, metric) for model in (model_a, model_b))
         bounds = compare(np.subtract(*draws), self._freedom(model_a, model_b), self._layout)
-        difference, low, high, p = map(float, bounds)
-        return Comparison(
-            model_a=model_a,
-            model_b=model_b,
-            forecast=forecast,
-            metric=metric,
-            scenario=view,
-            task=OVERALL,
-            difference=difference,
-            low=low,
-            high=high,
-            p=p,
-        )
+        return Comparison(model_a, model_b, forecast, metric, view, OVERALL, *map(float, bounds))
 
     def interval(self, draws: Float[np.ndarray, "R *S"], *models: str) -> Float[np.ndarray, "2 *S"]:
         """Of something made of these models' ``values``, as wide as few weeks and seeds let it be."""
