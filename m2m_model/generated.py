@@ -34,6 +34,8 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from m2m_model import amx
+
 SLICE_BYTES = 5 << 20
 """Of a slice of dW and of V together: a share of a server core's last-level cache."""
 
@@ -163,6 +165,8 @@ def _forward_only(h: Tensor, s: Tensor, by_scenario: Tensor, always: Tensor, run
     """The same as :class:`_GeneratedProduct` where no gradients are wanted."""
     if torch.is_autocast_enabled("cpu"):
         h, s, by_scenario, always = (part.bfloat16() for part in (h, s, by_scenario, always))
+    if amx.fits(s, always):
+        return amx.generated_product(h, s, by_scenario, always, runs)
     with torch.autocast("cpu", enabled=False):
         y = h @ always
         for block_rows, block_keys, block in _blocks(runs):
