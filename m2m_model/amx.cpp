@@ -19,7 +19,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <memory>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -29,17 +29,34 @@ using bf16 = uint16_t;
 constexpr int64_t SIDE = 16, DEPTH = 32, TILE = 1024, ROW = 64;
 constexpr int64_t KEYS = 64, INPUTS = 128, OUTPUTS = 2;
 
-struct Free {
-  void operator()(void* bytes) const { std::free(bytes); }
-};
-template <class Element>
-using Room = std::unique_ptr<Element[], Free>;
+// Memory that a thread takes once and keeps: were it asked for anew for every product, small objects that live on would
+// settle where it had been, and the process grow.
+class Room {
+ public:
+  Room() = default;
+  Room(const Room&) = delete;
+  ~Room() { std::free(bytes); }
 
-template <class Element>
-Room<Element> room(int64_t elements) {
-  const int64_t bytes = elements * int64_t(sizeof(Element));
-  return Room<Element>(static_cast<Element*>(std::aligned_alloc(ROW, (bytes + ROW - 1) / ROW * ROW)));
-}
+  template <class Element>
+  Element* of(int64_t elements) {
+    const int64_t needed = (elements * int64_t(sizeof(Element)) + ROW - 1) / ROW * ROW;
+    if (needed > size) {
+      std::free(bytes);
+      bytes = std::aligned_alloc(ROW, needed);
+      size = needed;
+    }
+    return static_cast<Element*>(bytes);
+  }
+
+ private:
+  void* bytes = nullptr;
+  int64_t size = 0;
+};
+
+struct Rooms {
+  Room h, s, v, always, w, sums;
+};
+thread_local Rooms rooms;
 
 struct alignas(64) Tiles {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -52,18 +69,18 @@ struct Product {
   bf16* y;
   const int64_t* first;  // vector of each key, and the number of all
   int64_t keys, S, X, Y;
-  Room<bf16> packed_h, packed_s;
+  bf16 *packed_h, *packed_s;
 
   void pack() {
-    packed_h = room<bf16>(first[keys] * X + TILE);  // the last tile may reach beyond the last vector
-    bf16* to = packed_h.get();
+    packed_h = rooms.h.of<bf16>(first[keys] * X + TILE);  // the last tile may reach beyond the last vector
+    bf16* to = packed_h;
     for (int64_t key = 0; key < keys; ++key)
       for (int64_t x = 0; x < X; x += DEPTH)
         for (int64_t n = first[key]; n < first[key + 1]; ++n, to += DEPTH)
           _mm512_store_si512(to, _mm512_loadu_si512(h + n * X + x));
     std::fill(to, to + TILE, 0);
-    packed_s = room<bf16>((keys + KEYS) * S);
-    std::fill(std::copy(s, s + keys * S, packed_s.get()), packed_s.get() + (keys + KEYS) * S, 0);
+    packed_s = rooms.s.of<bf16>((keys + KEYS) * S);
+    std::fill(std::copy(s, s + keys * S, packed_s), packed_s + (keys + KEYS) * S, 0);
   }
 };
 
@@ -79,15 +96,15 @@ class Columns {
       : p(product),
         width(std::min(INPUTS, p.X)),
         steps(p.S / DEPTH),
-        packed_v(room<char>(OUTPUTS * p.X * steps * TILE)),
-        packed_always(room<float>(OUTPUTS * p.X * SIDE)),
-        w(room<char>(KEYS * OUTPUTS * width / 2 * ROW)) {}
+        packed_v(rooms.v.of<char>(OUTPUTS * p.X * steps * TILE)),
+        packed_always(rooms.always.of<float>(OUTPUTS * p.X * SIDE)),
+        w(rooms.w.of<char>(KEYS * OUTPUTS * width / 2 * ROW)) {}
 
   void run(int64_t y0) {
     pack_generator(y0);
     for (int64_t key = 0; key < p.keys; key += KEYS) {
       const int64_t keys = std::min(KEYS, p.keys - key);
-      if (width < p.X) sums.resize((p.first[key + keys] - p.first[key]) * OUTPUTS * SIDE);
+      sums = rooms.sums.of<float>((p.first[key + keys] - p.first[key]) * OUTPUTS * SIDE);
       for (int64_t x0 = 0; x0 < p.X; x0 += width) {
         for (int64_t output = 0; output < OUTPUTS; ++output)
           for (int64_t pair = 0; pair < width / 2; ++pair)
@@ -103,8 +120,8 @@ class Columns {
     const __m512i of_y = _mm512_mullo_epi32(_mm512_srli_epi32(lane, 1), _mm512_set1_epi32(int(p.S / 2)));
     const __m512i of_x = _mm512_mullo_epi32(_mm512_and_epi32(lane, _mm512_set1_epi32(1)), _mm512_set1_epi32(int(p.Y * p.S / 2)));
     const __m512i index = _mm512_add_epi32(of_y, of_x);
-    char* to = packed_v.get();
-    float* to_always = packed_always.get();
+    char* to = packed_v;
+    float* to_always = packed_always;
     for (int64_t output = 0; output < OUTPUTS; ++output)
       for (int64_t x = 0; x < p.X; x += 2)
         for (int64_t half = 0; half < 2; ++half) {
@@ -113,7 +130,7 @@ class Columns {
             _mm512_store_si512(to, _mm512_i32gather_epi32(index, p.by_scenario + at * p.S + s, 4));
           for (int64_t column = 0; column < SIDE; ++column, ++to_always) {
             const uint32_t bits = uint32_t(p.always[at + column / 2 + column % 2 * p.Y]) << 16;
-            *to_always = reinterpret_cast<const float&>(bits);
+            std::memcpy(to_always, &bits, sizeof bits);
           }
         }
   }
@@ -121,9 +138,9 @@ class Columns {
   // W of 32 keys, two inputs and a tile of outputs.
   void generate(int64_t key, int64_t group, int64_t output, int64_t x0, int64_t pair) {
     const int64_t at = output * p.X + x0 + 2 * pair;
-    const bf16* s = p.packed_s.get() + (key + group) * p.S;
-    const char* v = packed_v.get() + at * steps * TILE;
-    const float* always = packed_always.get() + at * SIDE;
+    const bf16* s = p.packed_s + (key + group) * p.S;
+    const char* v = packed_v + at * steps * TILE;
+    const float* always = packed_always + at * SIDE;
     _tile_loadd(0, always, 0);
     _tile_loadd(1, always + SIDE, 0);
     _tile_loadd(2, always, 0);
@@ -139,7 +156,7 @@ class Columns {
       _tile_dpbf16ps(3, 5, 7);
     }
     store();
-    char* to = w.get() + ((group * OUTPUTS + output) * width / 2 + pair) * ROW;
+    char* to = w + ((group * OUTPUTS + output) * width / 2 + pair) * ROW;
     for (int64_t of = 0; of < 2 * SIDE; ++of, to += OUTPUTS * width / 2 * ROW) {
       const int64_t part = of / SIDE * 2, row = of % SIDE * SIDE;
       _mm512_store_si512(to, rounded(_mm512_load_ps(c[part] + row), _mm512_load_ps(c[part + 1] + row)));
@@ -150,10 +167,10 @@ class Columns {
   void multiply(int64_t block, int64_t of, int64_t x0, int64_t y0) {
     static_assert(OUTPUTS == 2, "two tiles across, two down");
     const int64_t begin = p.first[block + of], vectors = p.first[block + of + 1] - begin;
-    const char* of_w = w.get() + of * OUTPUTS * width / 2 * ROW;
+    const char* of_w = w + of * OUTPUTS * width / 2 * ROW;
     for (int64_t row = 0; row < vectors; row += 2 * SIDE) {
       const int64_t left = std::min(vectors - row, 2 * SIDE);
-      const bf16* of_h = p.packed_h.get() + begin * p.X + (x0 / DEPTH * vectors + row) * DEPTH;
+      const bf16* of_h = p.packed_h + begin * p.X + (x0 / DEPTH * vectors + row) * DEPTH;
       _tile_zero(0);
       _tile_zero(1);
       _tile_zero(2);
@@ -171,7 +188,7 @@ class Columns {
         }
       }
       store();
-      float* sum = sums.data() + (begin + row - p.first[block]) * OUTPUTS * SIDE;
+      float* sum = sums + (begin + row - p.first[block]) * OUTPUTS * SIDE;
       bf16* y = p.y + (begin + row) * p.Y + y0;
       for (int64_t n = 0; n < left; ++n, sum += OUTPUTS * SIDE, y += p.Y) {
         const int64_t part = n / SIDE * 2, at = n % SIDE * SIDE;
@@ -199,10 +216,10 @@ class Columns {
 
   const Product& p;
   const int64_t width, steps;
-  Room<char> packed_v;
-  Room<float> packed_always;
-  Room<char> w;
-  std::vector<float> sums;
+  char* const packed_v;
+  float* const packed_always;
+  char* const w;
+  float* sums = nullptr;
   alignas(64) float c[4][SIDE * SIDE];
 };
 
@@ -223,7 +240,7 @@ extern "C" int m2m_amx_ready() {
 extern "C" void m2m_generated_product(const bf16* h, const bf16* s, const bf16* by_scenario, const bf16* always, bf16* y,
                                       const int64_t* first, int64_t keys, int64_t S, int64_t X, int64_t Y,
                                       int64_t threads) {
-  Product product{h, s, by_scenario, always, y, first, keys, S, X, Y, {}, {}};
+  Product product{h, s, by_scenario, always, y, first, keys, S, X, Y, nullptr, nullptr};
   product.pack();
   std::atomic<int64_t> next{0};
   const auto work = [&] {

@@ -16,7 +16,8 @@ every row, B X Y S multiplications, and its gradient is met three times more: ``
    is contiguous.
 4. *W is kept* from the forward to the backward pass: to make it again costs a third more arithmetic than reading it.
    Where there will be no backward pass it is made for a block of keys at a time, and without v: ``W h = (V s) h + v h``
-   saves a copy of v into every W and costs one product for all rows; with a backward pass it would cost three.
+   saves a copy of v into every W and costs one product for all rows; with a backward pass it would cost three. In bf16
+   a core with AMX makes W in its cache and never writes it: :mod:`m2m_model.amx`.
 5. *No W for rows alone.* Where a key has one row and the row one vector, W is as large as all else together and used
    for a single product. ``W h = sum_x V_x (h_x s)`` is as many multiplications as making W, and nothing larger than
    V itself is written; so are its gradients, with ``P_x = V_x^T dy`` for both dh and ds.

@@ -35,7 +35,7 @@ from training.preflight import check_resources
 from training.progress import Display
 
 MAKE_AGAIN = "build it again"
-ROWS_AT_A_TIME = 4096
+ROWS_AT_A_TIME = 2048
 """Of a model's forward pass: its activations fit in cache."""
 
 
