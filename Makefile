@@ -70,7 +70,7 @@ experiments: venv ## two experiments whose truth is known, as docs/exhibits/expe
 	@$(BIN)/python -m jobs.experiments --out docs/exhibits/experiments $(ARGS)
 
 docs: venv ## the API reference, from the docstrings, in out/docs (a warning is an error)
-	@PDOC_ALLOW_EXEC=1 $(BIN)/python -W error::UserWarning -m pdoc -o out/docs --docformat google m2m_model etl training jobs '!training.readers.petastorm'
+	@PDOC_ALLOW_EXEC=1 $(BIN)/python -W error::UserWarning -m pdoc -o out/docs --docformat google m2m_model etl training jobs '!training.readers.petastorm' '!m2m_model._amx'
 
 bench-experiments: venv ## how often intervals cover the truth in 4,000 experiments per design (10 minutes)
 	@$(BIN)/python -m benchmarks.experiments $(ARGS)
