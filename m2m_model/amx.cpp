@@ -1,6 +1,6 @@
 // Products with generated weights in bf16, on cores with AMX: what m2m_model/amx.py describes and calls.
 //
-// W of 64 keys, 128 inputs and 32 outputs is a megabyte: it is made in a core's own cache and used there, never in memory.
+// W of 64 keys, 128 inputs and 32 outputs is half a megabyte: it is made in a core's own cache and used there, never in memory.
 // A tile is 16 rows of 64 bytes. C[16, 16] += A[16, 32] B[32, 16] takes B in pairs of its rows, interleaved; all of the
 // layouts below are such that a tile is loaded as it lies:
 //

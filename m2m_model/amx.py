@@ -1,8 +1,8 @@
 """Products with generated weights by a native kernel, where no gradients are wanted: bf16 on cores with AMX.
 
 In PyTorch W is written to memory by one product and read again by the next, and that is what scoring in bf16 waits for:
-per key and layer half a megabyte each way at D = 512. The kernel (``amx.cpp``) makes a megabyte of W in a core's own
-cache and multiplies it there. Its twin is the PyTorch form in :mod:`m2m_model.generated`, which is what all other
+per key and layer half a megabyte each way at D = 512. The kernel (``amx.cpp``) makes half a megabyte of W in a core's
+own cache and multiplies it there. Its twin is the PyTorch form in :mod:`m2m_model.generated`, which is what all other
 machines, types and sizes have, and a machine on which the kernel was not built: installing builds it where there is a
 C++ compiler that knows AMX, and goes on without it elsewhere.
 """
