@@ -70,7 +70,7 @@ experiments: venv ## two experiments whose truth is known, as docs/exhibits/expe
 	@$(BIN)/python -m jobs.experiments --out docs/exhibits/experiments $(ARGS)
 
 docs: venv ## the API reference, from the docstrings, in out/docs (a warning is an error)
-	@PDOC_ALLOW_EXEC=1 $(BIN)/python -W error::UserWarning -m pdoc -o out/docs --docformat google m2m_model etl training jobs '!training.readers.petastorm' '!m2m_model._amx'
+	@PDOC_ALLOW_EXEC=1 $(BIN)/python -W error::UserWarning -m pdoc -o out/docs --docformat google m2m_model etl training jobs '!training.readers.petastorm' '!m2m_model._kernel'
 
 bench-experiments: venv ## how often intervals cover the truth in 4,000 experiments per design (10 minutes)
 	@$(BIN)/python -m benchmarks.experiments $(ARGS)
@@ -88,7 +88,7 @@ venv: $(VENV)/.ready ## the main environment
 
 venv-petastorm: $(PETASTORM)/.ready ## the petastorm reader's pinned environment
 
-$(VENV)/.ready: pyproject.toml constraints.txt m2m_model/amx.cpp
+$(VENV)/.ready: pyproject.toml constraints.txt m2m_model/kernel.cpp
 	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' || { echo 'error: Java 17 or newer is needed: apt-get install openjdk-17-jre-headless' >&2; exit 2; }
 	@$(call check-python)
 	@$(call check-disk)

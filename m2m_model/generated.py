@@ -16,11 +16,12 @@ every row, B X Y S multiplications, and its gradient is met three times more: ``
    is contiguous.
 4. *W is kept* from the forward to the backward pass: to make it again costs a third more arithmetic than reading it.
    Where there will be no backward pass it is made for a block of keys at a time, and without v: ``W h = (V s) h + v h``
-   saves a copy of v into every W and costs one product for all rows; with a backward pass it would cost three. In bf16
-   a core with AMX makes W in its cache and never writes it: :mod:`m2m_model.amx`.
+   saves a copy of v into every W and costs one product for all rows; with a backward pass it would cost three.
 5. *No W for rows alone.* Where a key has one row and the row one vector, W is as large as all else together and used
    for a single product. ``W h = sum_x V_x (h_x s)`` is as many multiplications as making W, and nothing larger than
    V itself is written; so are its gradients, with ``P_x = V_x^T dy`` for both dh and ds.
+
+3 to 5 are PyTorch's form. A core with AVX-512 has a native one, which neither writes W nor dW: :mod:`m2m_model.kernel`.
 """
 
 import math
@@ -35,7 +36,7 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from m2m_model import amx
+from m2m_model import kernel
 
 SLICE_BYTES = 5 << 20
 """Of a slice of dW and of V together: a share of a server core's last-level cache."""
@@ -100,6 +101,8 @@ def generated_product(
     if torch.compiler.is_exporting():
         w = functional.linear(s, by_scenario.flatten(0, 1), always.flatten())
         return torch.bmm(h, w.view(-1, *always.shape))
+    if kernel.fits(h, s, by_scenario):
+        return kernel.generated_product(h, s, by_scenario, always, runs)
     alone = _rows_alone(h, runs)
     parts: list[Tensor] = []
     if alone:
@@ -166,8 +169,6 @@ def _forward_only(h: Tensor, s: Tensor, by_scenario: Tensor, always: Tensor, run
     """The same as :class:`_GeneratedProduct` where no gradients are wanted."""
     if torch.is_autocast_enabled("cpu"):
         h, s, by_scenario, always = (part.bfloat16() for part in (h, s, by_scenario, always))
-    if amx.fits(s, always):
-        return amx.generated_product(h, s, by_scenario, always, runs)
     with torch.autocast("cpu", enabled=False):
         y = h @ always
         for block_rows, block_keys, block in _blocks(runs):
