@@ -571,12 +571,18 @@ class Gradients {
       }
     }
 
+    // Each block of cells has a sum of its own first: all in one row, as many as W has, would lose digits.
     void add_ds(int64_t block, int64_t keys, int64_t filled, int64_t s0, int64_t x0) {
-      for (int64_t of = 0; of < keys; of += Machine::MOST) {
-        const int64_t left = std::min(Machine::MOST, keys - of);
+      for (int64_t of = 0; of < keys; of += BLOCK) {
+        const int64_t left = std::min(BLOCK, keys - of);
+        Machine::product(Sums{c[0]}, left, {dw + of * SIDE * PAIR, ROW, filled * ROW},
+                         {v + s0 * CELLS, CELLS / PAIR * ROW}, CELLS / PAIR);
         float* to = ds + (block + of) * p.g.S + s0;
-        Machine::product(Sums{to, p.g.S}, left, {dw + of * SIDE * PAIR, ROW, filled * ROW},
-                         {v + s0 * CELLS, CELLS / PAIR * ROW}, CELLS / PAIR, {x0 ? to : nullptr, p.g.S});
+        for (int64_t row = 0; row < left; ++row, to += p.g.S)
+          for (int64_t s = 0; s < BLOCK; s += SIDE) {
+            const __m512 sum = _mm512_load_ps(c[0] + row * BLOCK + s);
+            _mm512_store_ps(to + s, x0 ? _mm512_add_ps(_mm512_load_ps(to + s), sum) : sum);
+          }
       }
     }
 

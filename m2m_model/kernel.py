@@ -121,14 +121,16 @@ def machine(*, bf16: bool) -> Machine | None:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_kernel{suffix}")
-        if path.is_file():
-            library = ctypes.CDLL(str(path))
-            pointer, number, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-            library.m2m_machine.argtypes, library.m2m_machine.restype = [flag], flag
-            library.m2m_product.argtypes = [flag, *[pointer] * 6, *[number] * 5, flag]
-            library.m2m_gradients.argtypes = [flag, *[pointer] * 8, *[number] * 5]
-            library.m2m_product.restype = library.m2m_gradients.restype = None
-            return library
-    return None
+    paths = (Path(__file__).with_name(f"_kernel{suffix}") for suffix in EXTENSION_SUFFIXES)
+    return next((load(path) for path in paths if path.is_file()), None)
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """The kernel as a shared library."""
+    library = ctypes.CDLL(str(path))
+    pointer, number, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    library.m2m_machine.argtypes, library.m2m_machine.restype = [flag], flag
+    library.m2m_product.argtypes = [flag, *[pointer] * 6, *[number] * 5, flag]
+    library.m2m_gradients.argtypes = [flag, *[pointer] * 8, *[number] * 5]
+    library.m2m_product.restype = library.m2m_gradients.restype = None
+    return library

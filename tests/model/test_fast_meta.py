@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.train.bmm_twin import BmmBody, BmmUnit, bmm_twin
 from benchmarks.train.world import paper_loss
-from m2m_model import generated
+from m2m_model import generated, kernel
 from m2m_model.backbone import knowledge_ids
 from m2m_model.batch import Batch
 from m2m_model.config import ModelConfig
@@ -166,9 +166,12 @@ def test_the_fast_form_is_the_twin_however_it_is_cut(
     compare(SMALL, spec, batch, dtype=dtype)
 
 
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-def test_at_the_papers_view_size(shared: bool) -> None:
-    """With the weights that training starts from."""
+def test_at_the_papers_view_size(shared: bool, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the weights that training starts from; by the kernel, where the core has one, and without."""
+    if not native:
+        monkeypatch.setattr(kernel, "machine", lambda *, bf16: None)
     torch.manual_seed(0)
     spec = make_spec(length=4, tasks=2)
     config = ModelConfig(view_dim=256, knowledge_dim=64, meta_layers=2, tower_layers=1, share_meta_across_tasks=shared)
