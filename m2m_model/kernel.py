@@ -40,12 +40,15 @@ def fits(h: Tensor, s: Tensor, by_scenario: Tensor) -> bool:
     Under autocast to bf16 all else is bf16, otherwise fp32.
     """
     bf16 = torch.is_autocast_enabled("cpu")
-    if by_scenario.dtype != torch.float32 or not (bf16 or h.dtype == s.dtype == torch.float32):
-        return False
-    side = 2 * SIDE if bf16 else SIDE
+    return (bf16 or h.dtype == s.dtype == torch.float32) and len(s) > 0 and takes(by_scenario, bf16=bf16)
+
+
+def takes(by_scenario: Tensor, *, bf16: bool) -> bool:
+    """Whether ``fits`` would say yes to a generator [X, Y, S], for a product in bf16 or fp32."""
     x, y, knowledge = by_scenario.shape
-    in_tiles = x % side == 0 and y % side == 0 and knowledge % SIDE == 0
-    return in_tiles and by_scenario.numel() > 0 and len(s) > 0 and machine(bf16=bf16) is not None
+    side = 2 * SIDE if bf16 else SIDE
+    in_tiles = x % side == 0 and y % side == 0 and knowledge % SIDE == 0 and by_scenario.numel() > 0
+    return in_tiles and by_scenario.dtype == torch.float32 and machine(bf16=bf16) is not None
 
 
 def generated_product(

@@ -57,6 +57,9 @@ class TaskViews(nn.Module):
 class ScenarioKnowledge(nn.Module):
     """S~ = f_MLP(S, A), eq. 8, from the ids of scenario attributes and advertiser profile.
 
+    Never in bf16, as all that is made once per key and not per row: batches have ever other numbers of keys, torch keeps
+    a kernel for each that it has met in bf16, and a process would grow with every batch.
+
     Shape:
         [B, C] -> [B, S]
     """
@@ -67,7 +70,8 @@ class ScenarioKnowledge(nn.Module):
         self.linear = nn.Linear(self.embedding.output_dim, knowledge_dim)
 
     def forward(self, ids: Int[Tensor, "B C"]) -> Float[Tensor, "B S"]:
-        return functional.leaky_relu(self.linear(self.embedding(ids)))
+        with torch.autocast("cpu", enabled=False):
+            return functional.leaky_relu(self.linear(self.embedding(ids)))
 
 
 class GateNU(nn.Module):

@@ -78,11 +78,12 @@ class MetaUnit(nn.Module):
         runs = ((len(knowledge), 1),) if runs is None else runs
         generators = zip(_generators(self.weight_generators), self.bias_generators, strict=True)
         for layer, (weight, bias) in enumerate(generators):
-            b = bias(knowledge)
-            if layer == 0 and tails is not None:
-                b = b + self._of_tails(tails, knowledge)
+            with torch.autocast("cpu", enabled=False):  # see ScenarioKnowledge
+                b = bias(knowledge)
+                if layer == 0 and tails is not None:
+                    b = b + self._of_tails(tails.to(b.dtype), knowledge)
             wh = generated_product(h, knowledge, weight.by_scenario, weight.always, runs)
-            h = functional.leaky_relu(wh.unsqueeze(1) + per_row(b, runs).unsqueeze(2)).flatten(1, 2)
+            h = functional.leaky_relu(wh.unsqueeze(1) + per_row(b.to(wh.dtype), runs).unsqueeze(2)).flatten(1, 2)
         return h
 
     def _of_tails(self, tails: Float[Tensor, "N Z"], knowledge: Float[Tensor, "Q S"]) -> Float[Tensor, "Q N D"]:

@@ -19,12 +19,13 @@ from jaxtyping import Float, Int
 from ray.util import ActorPool
 from torch import Tensor
 
+from m2m_model import kernel
 from m2m_model.batch import Batch
 from m2m_model.contracts.errors import UserError
 from m2m_model.contracts.schema import KEYS, QUANTILES, dataset_schema, forecast_names, prediction_schema
 from m2m_model.contracts.spec import DatasetSpec, exposure_columns, task_columns
 from m2m_model.contracts.store import FileEntry, Folder, damaged_file, data_path, first_line
-from m2m_model.meta import Generator
+from m2m_model.meta import Generator, MetaUnit
 from m2m_model.model import Model
 from training.allocator import keep_freed_memory
 from training.config import ClusterConfig, Precision
@@ -63,7 +64,7 @@ class ModelForecaster:
 
     @cached_property
     def scored_with(self) -> Model:
-        """The module; under bf16 a copy with rounded generators."""
+        """The module; under bf16 a copy with rounded generators, if it has some that are better rounded."""
         return with_rounded_generators(self.module) if self.precision == "bf16" else self.module
 
     @property
@@ -94,12 +95,24 @@ def mixtures(members: Sequence[ModelForecaster], batch: Batch, subsets: Sequence
 
 
 def with_rounded_generators(module: Model) -> Model:
-    """A copy whose generators, nearly all of M2M, are in bf16: autocast would round them for every product anew."""
+    """A copy whose generators, nearly all of M2M, are in bf16: autocast would round them for every product anew. The
+    kernel rounds them as it reads them, so that those it takes stay as they are."""
+    if not any(True for _ in _better_rounded(module)):
+        return module
     rounded = copy.deepcopy(module)
-    for part in rounded.modules():
-        if isinstance(part, Generator):
-            part.bfloat16()
+    for generator in _better_rounded(rounded):
+        generator.bfloat16()
     return rounded
+
+
+def _better_rounded(module: Model) -> Iterator[Generator]:
+    units = (part for part in module.modules() if isinstance(part, MetaUnit))
+    return (
+        generator
+        for unit in units
+        for generator in unit.weight_generators
+        if isinstance(generator, Generator) and not kernel.takes(generator.by_scenario, bf16=True)
+    )
 
 
 def knowledge_order(batch: Batch) -> Int[Tensor, "N"]:
