@@ -8,7 +8,7 @@
 //   s    [keys, S]                                   A of W
 //   V    [outputs, inputs, S / PAIR, 16]             B of W: PAIR inputs of a column side by side, so that W comes out as a B
 //   W    [keys, outputs, inputs / PAIR, 16, PAIR]    B of the product
-//   h    [keys, X / (16 PAIR), vectors, 16 PAIR]     A of the product
+//   h    [X / (32 PAIR), keys, 2, vectors, 16 PAIR]  A of the product
 //
 //   h^T  [keys, X, vectors]                          A of dW
 //   dy   [keys, Y / 16, vectors / PAIR, 16, PAIR]    B of dW
@@ -103,9 +103,9 @@ struct Half {
   }
 };
 
-// Into the core's own cache, for later.
-void fetch(const float* from, int64_t floats) {
-  for (int64_t at = 0; at < floats; at += SIDE) _mm_prefetch(from + at, _MM_HINT_T1);
+// Into cache, for soon; what is beyond the end of an array does no harm.
+void fetch(const void* from, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += ROW) _mm_prefetch(static_cast<const char*>(from) + at, _MM_HINT_T0);
 }
 
 void transpose(__m512i (&m)[16]) {
@@ -331,12 +331,14 @@ class Product {
       : g(generators), vectors(vectors), y(y) {
     constexpr int64_t across = SIDE * PAIR;
     packed_h = rooms.h.of<Element>(vectors.all() * g.inputs + TILE);  // the last tile may reach beyond the last vector
-    Element* to = packed_h;
     for (int64_t key = 0; key < vectors.keys; ++key)
-      for (int64_t x = 0; x < g.inputs; x += across)
-        for (int64_t n = vectors.first[key]; n < vectors.first[key + 1]; ++n, to += across)
-          _mm512_store_si512(to, _mm512_loadu_si512(h + n * g.inputs + x));
-    std::fill(to, to + TILE, Element(0));
+      for (int64_t x0 = 0; x0 < g.inputs; x0 += WIDTH) {
+        Element* to = packed_h + x0 * vectors.all() + vectors.first[key] * WIDTH;
+        for (int64_t x = x0; x < x0 + WIDTH; x += across)
+          for (int64_t n = vectors.first[key]; n < vectors.first[key + 1]; ++n, to += across)
+            _mm512_store_si512(to, _mm512_loadu_si512(h + n * g.inputs + x));
+      }
+    std::fill(packed_h + vectors.all() * g.inputs, packed_h + vectors.all() * g.inputs + TILE, Element(0));
     packed_s = rooms.s.of<Element>((vectors.keys + BLOCK) * g.S);
     std::fill(std::copy(s, s + vectors.keys * g.S, packed_s), packed_s + (vectors.keys + BLOCK) * g.S, Element(0));
     const int64_t blocks = (vectors.keys + KEYS - 1) / KEYS;
@@ -389,7 +391,7 @@ class Product {
           always[at + half * SIDE + column] = p.g.always[of_column];
         }
         if (x + 2 < p.g.inputs)
-          for (const float* row : rows) fetch(row + 2 * p.g.input * p.g.S, p.g.S);
+          for (const float* row : rows) fetch(row + 2 * p.g.input * p.g.S, p.g.S * sizeof(float));
         Element* to = v + (at + half * SIDE) * p.g.S;
         for (int64_t s = 0; s < p.g.S; s += SIDE * PAIR, to += SIDE * SIDE * PAIR) {
           __m512i tile[SIDE];
@@ -413,8 +415,10 @@ class Product {
       const Element* of_w = w + of * 2 * WIDTH * SIDE;
       for (int64_t n = 0; n < all; n += Machine::MOST) {
         const int64_t left = std::min(all - n, Machine::MOST);
-        const Element* h = p.packed_h + begin * p.g.inputs + (x0 * all + n * SIDE * PAIR);
+        const Element* h = p.packed_h + x0 * p.vectors.all() + begin * WIDTH + n * SIDE * PAIR;
         float* sum = sums + (begin + n - p.vectors.first[block]) * BLOCK;
+        fetch(h + all * WIDTH, left * WIDTH * size);  // the next key's
+        if (x0) fetch(sum + all * BLOCK, left * BLOCK * sizeof(float));
         const Left of_h{h, ROW, all * ROW};
         const Right by_w{of_w, WIDTH * SIDE * size};
         const Start start{x0 ? sum : nullptr, BLOCK};
@@ -589,7 +593,7 @@ class Gradients {
     void add_dv(int64_t block, int64_t filled, int64_t s0, int64_t x0) {
       const int64_t keys = filled_up(p.vectors.keys, KEYS), size = sizeof(Element);
       for (int64_t x = 0; x < BLOCK; ++x) {
-        if (!s0 && x0 + BLOCK < p.X) fetch(p.g.by_scenario + ((x0 + BLOCK + x) * p.Y + y0) * p.g.S, BLOCK * p.g.S);
+        if (!s0 && x0 + BLOCK < p.X) fetch(p.g.by_scenario + ((x0 + BLOCK + x) * p.Y + y0) * p.g.S, BLOCK * p.g.S * sizeof(float));
         Machine::product(Sums{c[0]}, BLOCK, {p.transposed_s + s0 * keys + block, keys * size, ROW},
                          {dw_pairs + 2 * x * filled * SIDE, filled / PAIR * ROW}, filled / PAIR);
         float* to = p.out.by_scenario + ((x0 + x) * p.Y + y0) * p.g.S + s0;

@@ -57,8 +57,8 @@ class TaskViews(nn.Module):
 class ScenarioKnowledge(nn.Module):
     """S~ = f_MLP(S, A), eq. 8, from the ids of scenario attributes and advertiser profile.
 
-    Never in bf16, as all that is made once per key and not per row: batches have ever other numbers of keys, torch keeps
-    a kernel for each that it has met in bf16, and a process would grow with every batch.
+    Never in bf16, as all that is made once per key and not per row: batches have ever other numbers of keys, torch
+    keeps a kernel for each that it has met in bf16, and a process would grow with every batch.
 
     Shape:
         [B, C] -> [B, S]
