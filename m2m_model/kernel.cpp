@@ -28,7 +28,6 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -37,8 +36,8 @@ namespace {
 
 using bf16 = uint16_t;
 constexpr int64_t SIDE = 16, BLOCK = 2 * SIDE, ROW = 64, TILE = SIDE * ROW;
-constexpr int64_t KEYS = 128;            // of W and dW at a time
-constexpr int64_t DEPTH = 2 * SIDE;      // pairs of inputs of W at a time
+constexpr int64_t KEYS = 128;        // of W and dW at a time
+constexpr int64_t DEPTH = 2 * SIDE;  // pairs of inputs of W at a time
 
 int64_t filled_up(int64_t number, int64_t unit) { return (number + unit - 1) / unit * unit; }
 

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--petastorm", default=PETASTORM, help="Python of petastorm's environment")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--demo-dataset", default="", help="a published dataset to take for the demo's rows")
-    parser.add_argument("--paper-rate", type=float, default=344.0, help="rows/s that training consumes at paper size")
+    parser.add_argument("--paper-rate", type=float, default=938.0, help="rows/s that training consumes at paper size")
     parser.add_argument("--demo-rate", type=float, default=8400.0, help="rows/s that training consumes at demo size")
     parser.add_argument("--seconds", type=float, default=15.0, help="of reading, for each contender and shape")
     arguments = parser.parse_args()
