@@ -88,7 +88,7 @@ venv: $(VENV)/.ready ## the main environment
 
 venv-petastorm: $(PETASTORM)/.ready ## the petastorm reader's pinned environment
 
-$(VENV)/.ready: pyproject.toml setup.py constraints.txt m2m_model/kernel.cpp
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt $(wildcard m2m_model/kernel*.cpp m2m_model/kernel*.h)
 	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' || { echo 'error: Java 17 or newer is needed: apt-get install openjdk-17-jre-headless' >&2; exit 2; }
 	@$(call check-python)
 	@$(call check-disk)

@@ -8,6 +8,7 @@ INSTRUCTIONS = ["avx512f", "avx512bw", "avx512bf16", "amx-tile", "amx-bf16"]
 kernel = Extension(
     "m2m_model._kernel",
     ["m2m_model/kernel.cpp"],
+    depends=[f"m2m_model/kernel_{part}.h" for part in ("tiles", "product", "gradients")],
     language="c++",
     extra_compile_args=["-O3", "-std=c++17", *(f"-m{name}" for name in INSTRUCTIONS)],
     extra_link_args=["-pthread"],
